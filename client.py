@@ -1,0 +1,374 @@
+"""JIM client: tells a server who is present, and the person what the server answers.
+
+    python client.py <addr> [<port>]          for example: python client.py 127.0.0.1
+
+JIM (JSON instant messaging) sends JSON objects over TCP, in UTF-8, one after another. A message
+ends where its object closes; nothing else marks its end, so `recv` may well return half of one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import codecs
+import json
+import logging
+import re
+import socket
+import sys
+import threading
+from time import monotonic, time
+
+from client_log_config import LEVELS, LOG, close, configure
+
+DEFAULT_NAME = "Guest"  # the one name that every server of the course knows
+DEFAULT_PORT = 7777  # from the assignment
+MAX_PORT = 65535  # from TCP
+MAX_MESSAGE = 640  # characters of a whole message; from JIM
+MAX_NAME = 25  # characters of an account name; from JIM
+WHITE_SPACE = " \t\r\n"  # what JSON allows between messages
+EXCHANGE_TIMEOUT = 10.0  # seconds from connecting to the whole answer: what a person waits for
+RECEIVE_BYTES = 640  # read at once: one message, as long as its letters are ASCII
+STATUS = "Yep, I am here!"  # JIM's own example; some servers insist on a status
+
+MEANINGS = {  # every code of JIM, and what to show when the response itself has no text
+    100: "OK",
+    101: "OK",
+    200: "OK",
+    201: "OK",
+    202: "OK",
+    400: "wrong request or JSON",
+    401: "not authorised",
+    402: "wrong login or password",
+    403: "blocked",
+    404: "no such user or chat",
+    409: "already connected",
+    410: "offline",
+    500: "server error",
+}
+FIRST_REFUSAL = 400  # this code and those above it say no
+
+LOOK_UP_FAILED = (socket.gaierror, UnicodeError)  # a name unknown, or one that no host can have
+ADVICE = (  # for the person, by what went wrong: the first that fits
+    (LOOK_UP_FAILED, "unknown server {address}: check the name, or give an IP address"),
+    (ValueError, "{address} port {port} does not speak JIM: {error}"),
+    (socket.timeout, "no answer from {address} port {port} in {timeout:.0f} s: is it the right one?"),
+    (ConnectionRefusedError, "nobody listens at {address} port {port}: is the server running?"),
+    (ConnectionError, "{address} port {port} closed the connection without an answer"),
+    (OSError, "cannot reach {address} port {port}: {error}"),
+)
+
+
+class ProtocolError(ValueError):
+    """What was received, or was to be sent, is not JIM; its text says why."""
+
+
+# The protocol: nothing here knows of sockets.
+
+
+def create_presence(account_name: str = DEFAULT_NAME, status: str | None = None) -> dict[str, object]:
+    """Return the message that `account_name` is present, in JIM's full form if there is a `status`.
+
+    Raises ProtocolError for a name that JIM does not allow and for a status that is no string.
+    """
+    user: dict[str, object] = {"account_name": check_name(account_name)}
+    presence: dict[str, object] = {"action": "presence", "time": time(), "user": user}
+    if status is not None:
+        if not isinstance(status, str):
+            raise ProtocolError("a status is a string")
+        presence["type"] = "status"
+        user["status"] = status
+    LOG.debug("created the presence of %s", account_name)
+    return presence
+
+
+def check_name(name: str) -> str:
+    """Return `name` if it can name an account: a string of 1 to 25 characters, else raise ProtocolError."""
+    if not isinstance(name, str):
+        raise ProtocolError("an account name is a string")
+    if not 1 <= len(name) <= MAX_NAME:
+        raise ProtocolError(f"an account name has 1 to {MAX_NAME} characters, not {len(name)}")
+    return name
+
+
+def response_code(message: dict[str, object]) -> int:
+    """Return the code of a response; raise ProtocolError if it has none, or one that JIM has not."""
+    if not isinstance(message, dict) or "response" not in message:
+        raise ProtocolError("it answers without a response code")
+    code = message["response"]
+    if not isinstance(code, int) or code not in MEANINGS:
+        raise ProtocolError(f"it answers with a response code that JIM has not: {code!r}")
+    return code
+
+
+def process_response(message: dict[str, object]) -> str:
+    """Return a response as one text, for example "200 : OK"; raise ProtocolError if it is none."""
+    code = response_code(message)
+    text = message.get("alert") or message.get("error") or MEANINGS[code]
+    LOG.debug("processed the response %d", code)
+    return f"{code} : {text}"
+
+
+def encode_message(message: dict[str, object]) -> str:
+    """Return the JSON text of `message`, with its letters as they are and not as \\uXXXX."""
+    return json.dumps(message, ensure_ascii=False)
+
+
+def refuse_constant(name: str) -> None:
+    """Raise ProtocolError for NaN, Infinity and -Infinity, which Python's parser would let pass."""
+    raise ProtocolError(f"not JSON: {name} is no number")
+
+
+DECODER = json.JSONDecoder(parse_constant=refuse_constant)
+
+
+def take_message(text: str) -> tuple[dict[str, object] | None, int]:
+    """Return the message at the start of `text` and its length, or (None, 0) while it is not whole.
+
+    Raises ProtocolError at once when `text` is no message and no more text can make it one.
+    """
+    text = text[:MAX_MESSAGE]
+    try:
+        message, length = DECODER.raw_decode(text)
+    except json.JSONDecodeError as error:
+        check_unfinished(text, error)
+        return None, 0
+    except RecursionError:
+        raise ProtocolError("nested too deep") from None
+    check_utf8(text[:length])
+    if not isinstance(message, dict):
+        raise ProtocolError(f"a message is a JSON object, not {text[:length]}")
+    return message, length
+
+
+def check_unfinished(text: str, error: json.JSONDecodeError) -> None:
+    """Raise ProtocolError if `text`, which the parser left with `error`, is more than unfinished."""
+    check_utf8(text)
+    if text[:1] not in ("", "{"):
+        raise ProtocolError(f"a message is a JSON object, it does not start with {text[0]!r}")
+    if not is_unfinished(text):
+        raise ProtocolError(f"not JSON: {error.msg} at character {error.pos + 1}")
+    if len(text) == MAX_MESSAGE:
+        raise ProtocolError(f"longer than {MAX_MESSAGE} characters")
+
+
+def check_utf8(text: str) -> None:
+    """Raise ProtocolError if the decoder found bytes in `text` that are not UTF-8.
+
+    It leaves a lone surrogate in the place of each (the error handler "surrogateescape").
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ProtocolError("not UTF-8") from None
+
+
+def is_unfinished(text: str) -> bool:
+    """Tell whether `text` is good JSON as far as it goes, so that only its end is missing.
+
+    What the end may have cut in two is first mended; if the parser then stumbles over nothing
+    but the end itself, it has found no fault before.
+    """
+    mended = mend_end(text).rstrip(WHITE_SPACE)
+    try:
+        DECODER.raw_decode(mended)
+    except json.JSONDecodeError as error:
+        return error.pos == len(mended)
+    return False
+
+
+# The beginnings of a string (all but an escape cut in two), and of other values cut in two.
+OPEN_STRING = r'((?:[^"]|"(?:[^"\\]|\\.)*")*"(?:[^"\\]|\\u[0-9a-fA-F]{4}|\\[^u])*)(?:\\(?:u[0-9a-fA-F]{0,3})?)?'
+CUT_VALUE = (
+    r"(?<![\w.+-])(?:t|tr|tru|f|fa|fal|fals|n|nu|nul|-"
+    r"|-?(?:0|[1-9][0-9]*)(?:\.|(?:\.[0-9]+)?[eE][+-]?))\Z"
+)
+
+
+def mend_end(text: str) -> str:
+    """Return `text` with the string closed, or the word or number replaced, that its end cut in two."""
+    string = re.fullmatch(OPEN_STRING, text, re.DOTALL)
+    if string:
+        return string.group(1) + '"'
+    return re.sub(CUT_VALUE, "0", text)
+
+
+# The wire: one message out and one in, over a connected socket.
+
+
+def send_message(sock: socket.socket, message: dict[str, object], deadline: float | None = None) -> None:
+    """Send all of `message` before `deadline` (of the clock `monotonic`; EXCHANGE_TIMEOUT from now).
+
+    Raises OSError: socket.timeout when it is too late, ConnectionError when the server is gone.
+    """
+    text = encode_message(message)
+    sock.settimeout(seconds_to(deadline or start_deadline()))
+    sock.sendall(text.encode("utf-8", "backslashreplace"))  # a lone surrogate goes as JSON's \udXXX
+    LOG.debug("sent %s", text)
+
+
+def receive_message(sock: socket.socket, deadline: float | None = None) -> dict[str, object]:
+    """Return the next message, in however many pieces it arrives; what comes with it is dropped.
+
+    `deadline` is that of the last piece, as in `send_message`. Raises ProtocolError as soon as what
+    arrives can be no message, ConnectionError when the server leaves instead, and socket.timeout.
+    """
+    deadline = deadline or start_deadline()
+    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+    text = ""
+    while True:
+        sock.settimeout(seconds_to(deadline))
+        data = sock.recv(RECEIVE_BYTES)
+        text = (text + decoder.decode(data, not data)).lstrip(WHITE_SPACE)
+        message, length = take_message(text)
+        if message is not None:
+            LOG.debug("received %s", text[:length])
+            return message
+        if not data:
+            raise ProtocolError("cut short") if text else ConnectionError("no answer")
+
+
+def start_deadline() -> float:
+    """Return the time, on the clock `monotonic`, at which an exchange that starts now is too late."""
+    return monotonic() + EXCHANGE_TIMEOUT
+
+
+def seconds_to(deadline: float) -> float:
+    """Return how long it is to `deadline`; raise socket.timeout if it is past."""
+    seconds = deadline - monotonic()
+    if seconds <= 0:
+        raise socket.timeout("too late")
+    return seconds
+
+
+# The conversation: one presence, one response.
+
+
+def look_up(address: str, port: int, deadline: float) -> list[tuple[int, tuple[object, ...]]]:
+    """Return the family and the socket address of every place that `address` stands for.
+
+    Asked in a thread, since `getaddrinfo` knows no time limit. Raises what LOOK_UP_FAILED names
+    for an unknown name, and socket.timeout.
+    """
+    found: list[tuple[int, tuple[object, ...]]] = []
+    failed: list[Exception] = []
+
+    def ask() -> None:
+        host = address.encode() if address.isascii() else address  # bytes: no need of IDNA's tables
+        try:
+            places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found.extend((family, where) for family, _, _, _, where in places)
+        except (OSError, UnicodeError) as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(seconds_to(deadline))
+    if failed:
+        raise failed[0]
+    if not found:
+        raise socket.timeout("too late")
+    return found
+
+
+def dial(family: int, where: tuple[object, ...], seconds: float) -> socket.socket:
+    """Return a socket connected to `where` within that many seconds; raise OSError if there is none."""
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(seconds)
+        sock.connect(where)
+    except BaseException:
+        sock.close()
+        raise
+    LOG.debug("connected to %s port %s", *where[:2])
+    return sock
+
+
+def connect(address: str, port: int, deadline: float) -> socket.socket:
+    """Return a socket connected to the first place where somebody listens.
+
+    Each place but the last may take half of the time that is left. Raises what `look_up` does,
+    and the OSError of the last place.
+    """
+    *others, last = look_up(address, port, deadline)
+    for place in others:
+        try:
+            return dial(*place, seconds_to(deadline) / 2)
+        except OSError as error:
+            LOG.debug("no connection to %s: %s", place, error)
+    return dial(*last, seconds_to(deadline))
+
+
+def exchange(address: str, port: int, message: dict[str, object]) -> dict[str, object]:
+    """Send `message` to a server and return what it answers, all of it within EXCHANGE_TIMEOUT.
+
+    Raises OSError and ProtocolError, as `connect`, `send_message` and `receive_message` do.
+    """
+    deadline = start_deadline()
+    with connect(address, port, deadline) as sock:
+        send_message(sock, message, deadline)
+        return receive_message(sock, deadline)
+
+
+def explain(error: Exception, address: str, port: int) -> str:
+    """Return one sentence for the person: what went wrong with the exchange, and what to try."""
+    advice = next(advice for kind, advice in ADVICE if isinstance(error, kind))
+    return advice.format(error=error, address=address, port=port, timeout=EXCHANGE_TIMEOUT)
+
+
+# The command line.
+
+
+def port_number(text: str) -> int:
+    """Return `text` as a port, for argparse, which tells the person what is wrong with another."""
+    if not (text.isdecimal() and 1 <= int(text) <= MAX_PORT):
+        raise argparse.ArgumentTypeError(f"a port is a number from 1 to {MAX_PORT}, not {text!r}")
+    return int(text)
+
+
+def account_name(text: str) -> str:
+    """Return `text` as an account name, for argparse, which tells the person what is wrong with another."""
+    try:
+        return check_name(text)
+    except ProtocolError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Return the arguments of the command line; with wrong ones say so and exit with code 2."""
+    parser = argparse.ArgumentParser(description="Tell a JIM server who is present and show its answer.")
+    parser.add_argument("addr", help="IP address or name of the server")
+    parser.add_argument("port", nargs="?", type=port_number, default=DEFAULT_PORT, help="its TCP port, %(default)s by default")
+    parser.add_argument("-n", "--name", type=account_name, default=DEFAULT_NAME, help="account name, %(default)s by default")
+    parser.add_argument("--log-level", choices=LEVELS, default=LEVELS[0], help="what goes into the log file, %(default)s and above by default")
+    return parser.parse_args(argv)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Tell the server who is present, and the person what came of it; return the exit code."""
+    try:
+        presence = create_presence(arguments.name, STATUS)
+        response = exchange(arguments.addr, arguments.port, presence)
+        answer, code = process_response(response), response_code(response)
+    except (OSError, ValueError) as error:
+        LOG.error(explain(error, arguments.addr, arguments.port))
+        LOG.debug("the cause: %r", error)
+        return 1
+    LOG.log(logging.ERROR if code >= FIRST_REFUSAL else logging.INFO, answer)
+    return int(code >= FIRST_REFUSAL)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the client as the command line asks; return its exit code, 130 after Ctrl+C."""
+    try:
+        arguments = parse_args(argv)
+        configure(arguments.log_level)
+        return run(arguments)
+    except KeyboardInterrupt:
+        LOG.error("stopped before the server has answered")
+        return 130
+    finally:
+        close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

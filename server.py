@@ -1,0 +1,501 @@
+"""JIM server: answers the presence messages of any number of clients at once, in one thread.
+
+    python server.py [-p <port>] [-a <addr>]          Ctrl+C stops it
+
+JIM (JSON instant messaging) sends JSON objects over TCP, in UTF-8, one after another. A message
+ends where its object closes; nothing else marks its end, so `recv` may well return half of one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import codecs
+import contextlib
+import errno
+import json
+import re
+import selectors
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from time import monotonic, time
+from types import FrameType
+from typing import NoReturn
+
+from server_log_config import LEVELS, LOG, LOG_FILE, close, configure
+
+DEFAULT_PORT = 7777  # from the assignment
+MAX_PORT = 65535  # from TCP
+MAX_MESSAGE = 640  # characters of a whole message; from JIM
+MAX_ACTION = 15  # characters of an action; from JIM
+MAX_NAME = 25  # characters of an account name; from JIM
+WHITE_SPACE = " \t\r\n"  # what JSON allows between messages
+MESSAGE_TIMEOUT = 60.0  # seconds from one whole message to the next: time to type one by hand
+LINGER_TIMEOUT = 2.0  # seconds for a refused client to hear of it and leave
+SWEEP_INTERVAL = 1.0  # seconds from one look at the deadlines to the next
+FULL_RECORD_INTERVAL = 60.0  # seconds from one record that the server is full to the next
+RECEIVE_BYTES = 640  # read at once: one message, as long as its letters are ASCII
+LINGER_BYTES = 1024 * 1024  # read from a refused client, and forgotten, before it is cut off
+BACKLOG = 1024  # connections that may wait to be accepted
+SELECT_SOCKETS = 512  # what `select` takes on Windows; other selectors know no such limit
+
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl+C, and how an operating system stops a server
+ADVICE = {  # for the person, by what keeps the server from listening
+    errno.EADDRINUSE: "port {port} is taken: stop the program that uses it, or choose another with -p",
+    errno.EACCES: "port {port} takes special rights: choose one above 1023 with -p",
+    errno.EADDRNOTAVAIL: "{address} is no address of this machine: leave out -a to listen on all it has",
+}
+JSON_TYPES = {  # what JSON calls what its decoder returns
+    dict: "an object",
+    list: "an array",
+    str: "a string",
+    int: "a number",
+    float: "a number",
+    bool: "a boolean",
+    type(None): "null",
+}
+
+
+class ProtocolError(ValueError):
+    """What was received is not JIM; its text says why."""
+
+
+# The protocol: nothing here knows of sockets.
+
+
+def process_client_message(message: dict[str, object]) -> dict[str, object]:
+    """Return the response to a message: 200 to a presence, 400 with the reason to all else."""
+    try:
+        check_presence(message)
+    except ProtocolError as error:
+        response = create_response(400, error=str(error))
+    else:
+        response = create_response(200, alert="OK")
+    LOG.debug("processed to %s", response["response"])
+    return response
+
+
+def create_response(code: int, **text: str) -> dict[str, object]:
+    """Return a response of now with that code, and with an `alert` or an `error`."""
+    return {"response": code, "time": time(), **text}
+
+
+def check_presence(message: dict[str, object]) -> None:
+    """Raise ProtocolError, which names the field and its fault, unless `message` is a presence."""
+    if not isinstance(message, dict):
+        raise ProtocolError(f"a message must be an object, not {json_type(message)}")
+    action = require(message, "action")
+    check_string("action", action, MAX_ACTION)
+    if action != "presence":
+        raise ProtocolError(f"the action {action!r} is not served here, only 'presence' is")
+    check_time(require(message, "time"))
+    check_string("type", message.get("type", ""))
+    check_user(require(message, "user"))
+
+
+def check_user(user: object) -> None:
+    """Raise ProtocolError unless `user`, the field of a presence, is an object with a good name."""
+    if not isinstance(user, dict):
+        raise ProtocolError(f"'user' must be an object, not {json_type(user)}")
+    check_string("account_name", require(user, "account_name"), MAX_NAME)
+    check_string("status", user.get("status", ""))
+
+
+def check_time(value: object) -> None:
+    """Raise ProtocolError unless `value` is a number that can be a time: a finite float, or an integer like one."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ProtocolError(f"'time' must be a number, not {json_type(value)}")
+    if not abs(value) <= sys.float_info.max:
+        raise ProtocolError("'time' must be a time, not a number without end")
+
+
+def check_string(name: str, value: object, longest: int | None = None) -> None:
+    """Raise ProtocolError unless the field is a string, where `longest` is given of 1 to so many characters."""
+    if not isinstance(value, str):
+        raise ProtocolError(f"'{name}' must be a string, not {json_type(value)}")
+    if longest and not 1 <= len(value) <= longest:
+        raise ProtocolError(f"'{name}' must have 1 to {longest} characters, not {len(value)}")
+
+
+def require(fields: dict[str, object], name: str) -> object:
+    """Return the value of a field; raise ProtocolError if there is none."""
+    if name not in fields:
+        raise ProtocolError(f"'{name}' is missing")
+    return fields[name]
+
+
+def json_type(value: object) -> str:
+    """Return what JSON calls the type of a decoded value."""
+    return JSON_TYPES.get(type(value), "something else")
+
+
+def encode_message(message: dict[str, object]) -> str:
+    """Return the JSON text of `message`, with its letters as they are and not as \\uXXXX."""
+    return json.dumps(message, ensure_ascii=False)
+
+
+def refuse_constant(name: str) -> None:
+    """Raise ProtocolError for NaN, Infinity and -Infinity, which Python's parser would let pass."""
+    raise ProtocolError(f"not JSON: {name} is no number")
+
+
+DECODER = json.JSONDecoder(parse_constant=refuse_constant)
+
+
+def take_message(text: str) -> tuple[dict[str, object] | None, int]:
+    """Return the message at the start of `text` and its length, or (None, 0) while it is not whole.
+
+    Raises ProtocolError at once when `text` is no message and no more text can make it one.
+    """
+    text = text[:MAX_MESSAGE]
+    try:
+        message, length = DECODER.raw_decode(text)
+    except json.JSONDecodeError as error:
+        check_unfinished(text, error)
+        return None, 0
+    except RecursionError:
+        raise ProtocolError("nested too deep") from None
+    check_utf8(text[:length])
+    if not isinstance(message, dict):
+        raise ProtocolError(f"a message is a JSON object, not {text[:length]}")
+    return message, length
+
+
+def check_unfinished(text: str, error: json.JSONDecodeError) -> None:
+    """Raise ProtocolError if `text`, which the parser left with `error`, is more than unfinished."""
+    check_utf8(text)
+    if text[:1] not in ("", "{"):
+        raise ProtocolError(f"a message is a JSON object, it does not start with {text[0]!r}")
+    if not is_unfinished(text):
+        raise ProtocolError(f"not JSON: {error.msg} at character {error.pos + 1}")
+    if len(text) == MAX_MESSAGE:
+        raise ProtocolError(f"longer than {MAX_MESSAGE} characters")
+
+
+def check_utf8(text: str) -> None:
+    """Raise ProtocolError if the decoder found bytes in `text` that are not UTF-8.
+
+    It leaves a lone surrogate in the place of each (the error handler "surrogateescape").
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ProtocolError("not UTF-8") from None
+
+
+def is_unfinished(text: str) -> bool:
+    """Tell whether `text` is good JSON as far as it goes, so that only its end is missing.
+
+    What the end may have cut in two is first mended; if the parser then stumbles over nothing
+    but the end itself, it has found no fault before.
+    """
+    mended = mend_end(text).rstrip(WHITE_SPACE)
+    try:
+        DECODER.raw_decode(mended)
+    except json.JSONDecodeError as error:
+        return error.pos == len(mended)
+    return False
+
+
+# The beginnings of a string (all but an escape cut in two), and of other values cut in two.
+OPEN_STRING = r'((?:[^"]|"(?:[^"\\]|\\.)*")*"(?:[^"\\]|\\u[0-9a-fA-F]{4}|\\[^u])*)(?:\\(?:u[0-9a-fA-F]{0,3})?)?'
+CUT_VALUE = (
+    r"(?<![\w.+-])(?:t|tr|tru|f|fa|fal|fals|n|nu|nul|-"
+    r"|-?(?:0|[1-9][0-9]*)(?:\.|(?:\.[0-9]+)?[eE][+-]?))\Z"
+)
+
+
+def mend_end(text: str) -> str:
+    """Return `text` with the string closed, or the word or number replaced, that its end cut in two."""
+    string = re.fullmatch(OPEN_STRING, text, re.DOTALL)
+    if string:
+        return string.group(1) + '"'
+    return re.sub(CUT_VALUE, "0", text)
+
+
+# The wire: what one client sends, and what is sent to it. Nothing here ever waits.
+
+
+class Client:
+    """One connection: its socket and address, the text not yet taken, and how long all that may last."""
+
+    __slots__ = ("address", "deadline", "decoder", "linger_bytes", "refused", "sock", "text")
+
+    def __init__(self, sock: socket.socket, address: tuple[str, int]) -> None:
+        """Take over a socket and an address, as `accept` returns them."""
+        sock.setblocking(False)
+        self.sock = sock
+        self.address = address
+        self.decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        self.text = ""
+        self.deadline = monotonic() + MESSAGE_TIMEOUT
+        self.refused = False
+        self.linger_bytes = LINGER_BYTES
+
+    def __str__(self) -> str:
+        """Return the address and the port, for the log."""
+        return "{} port {}".format(*self.address[:2])
+
+
+def receive_messages(client: Client) -> Iterator[dict[str, object]]:
+    """Receive once and yield the messages that are whole by now.
+
+    Raises EOFError when the client has left after its last message, ProtocolError as soon as what
+    it sends can be no message, OSError when the network fails.
+    """
+    try:
+        data = client.sock.recv(RECEIVE_BYTES)
+    except ConnectionResetError:
+        data = b""
+    client.text = (client.text + client.decoder.decode(data, not data)).lstrip(WHITE_SPACE)
+    while client.text:
+        message, length = take_message(client.text)
+        if message is None:
+            break
+        LOG.debug("received from %s: %s", client, client.text[:length])
+        client.text = client.text[length:].lstrip(WHITE_SPACE)
+        client.deadline = monotonic() + MESSAGE_TIMEOUT
+        yield message
+    if not data:
+        raise ProtocolError("cut short") if client.text else EOFError
+
+
+def send_message(sock: socket.socket, message: dict[str, object], peer: object = "the client") -> None:
+    """Send all of `message`; raise BlockingIOError if `peer` does not read what it is sent, or OSError."""
+    text = encode_message(message)
+    sock.sendall(text.encode("utf-8", "backslashreplace"))  # a lone surrogate goes as JSON's \udXXX
+    LOG.debug("sent to %s: %s", peer, text)
+
+
+# The conversation: everybody's messages, answered as they come.
+
+
+def answer_messages(client: Client) -> None:
+    """Answer what a client has sent so far, in its order."""
+    for message in receive_messages(client):
+        send_message(client.sock, process_client_message(message), client)
+
+
+class Server:
+    """Serves all clients of a listening socket in one thread: whoever has sent something is next."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        """Prepare to accept clients from `listener`, which stays the caller's to close."""
+        listener.setblocking(False)
+        self.listener = listener
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(listener, selectors.EVENT_READ)
+        self.clients: set[Client] = set()
+        self.accepting = True
+        self.next_sweep = monotonic() + SWEEP_INTERVAL
+        self.next_full_record = monotonic()
+
+    def serve_forever(self) -> NoReturn:
+        """Serve until an exception such as KeyboardInterrupt ends it."""
+        while True:
+            self.serve_once()
+
+    def serve_once(self) -> None:
+        """Wait at most SWEEP_INTERVAL for something to do, and do a little of it for each client."""
+        ready = self.selector.select(SWEEP_INTERVAL)
+        for key, _ in ready:
+            client = key.data
+            if client is None:
+                self.accept_clients(len(ready))
+            elif client.refused:
+                self.drain(client)
+            else:
+                self.serve_client(client)
+        if monotonic() >= self.next_sweep:
+            self.sweep()
+
+    def accept_clients(self, most: int) -> None:
+        """Accept clients that wait, `most` at the most, so that those who are in get their turn."""
+        try:
+            for _ in range(most):
+                self.check_room()
+                self.add_client(*self.listener.accept())
+        except (BlockingIOError, ConnectionAbortedError):
+            pass  # nobody waits any more
+        except (OSError, ValueError) as error:
+            self.stop_accepting(error)
+
+    def check_room(self) -> None:
+        """Raise OSError if the selector takes no more sockets."""
+        if isinstance(self.selector, selectors.SelectSelector) and len(self.clients) + 1 >= SELECT_SOCKETS:
+            raise OSError(errno.EMFILE, f"select takes no more than {SELECT_SOCKETS} sockets")
+
+    def add_client(self, sock: socket.socket, address: tuple[str, int]) -> None:
+        """Serve a new client from now on."""
+        client = Client(sock, address)
+        try:
+            self.selector.register(sock, selectors.EVENT_READ, client)
+        except (OSError, ValueError):
+            sock.close()
+            raise
+        self.clients.add(client)
+
+    def stop_accepting(self, reason: Exception) -> None:
+        """Let clients wait until one leaves or the next sweep, and write a record now and then."""
+        self.selector.unregister(self.listener)
+        self.accepting = False
+        if monotonic() >= self.next_full_record:
+            LOG.warning("full with %d clients, others have to wait: %s", len(self.clients), reason)
+            self.next_full_record = monotonic() + FULL_RECORD_INTERVAL
+
+    def start_accepting(self) -> None:
+        """Accept clients again, if the selector can take the listener."""
+        try:
+            self.selector.register(self.listener, selectors.EVENT_READ)
+        except (OSError, ValueError):
+            return
+        self.accepting = True
+
+    def serve_client(self, client: Client) -> None:
+        """Answer a client. Whatever goes wrong with that ends here, and costs nobody else anything."""
+        try:
+            answer_messages(client)
+        except EOFError:
+            self.drop(client)
+        except ProtocolError as error:
+            LOG.warning("refused %s: %s", client, error)
+            self.refuse(client, create_response(400, error=str(error)))
+        except BlockingIOError:
+            LOG.warning("dropped %s: it does not read its responses", client)
+            self.drop(client)
+        except OSError as error:
+            LOG.warning("lost %s: %s", client, error)
+            self.drop(client)
+        except Exception:
+            LOG.exception("failed to serve %s", client)
+            self.refuse(client, create_response(500, error="the server failed, which is not your fault"))
+
+    def refuse(self, client: Client, response: dict[str, object]) -> None:
+        """Send a client its last response, and from then on only wait for it to leave."""
+        try:
+            send_message(client.sock, response, client)
+            client.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.drop(client)
+            return
+        client.refused = True
+        client.deadline = monotonic() + LINGER_TIMEOUT
+
+    def drain(self, client: Client) -> None:
+        """Read, and forget, what a refused client had still sent.
+
+        Closed over unread data, a connection is reset, and the last response may be lost with it.
+        """
+        try:
+            data = client.sock.recv(RECEIVE_BYTES)
+        except OSError:
+            data = b""
+        client.linger_bytes -= len(data)
+        if not data or client.linger_bytes < 0:
+            self.drop(client)
+
+    def drop(self, client: Client) -> None:
+        """Close a client's connection."""
+        self.selector.unregister(client.sock)
+        client.sock.close()
+        self.clients.remove(client)
+        if not self.accepting:
+            self.start_accepting()
+
+    def sweep(self) -> None:
+        """Drop the clients whose deadline is over."""
+        now = monotonic()
+        self.next_sweep = now + SWEEP_INTERVAL
+        for client in [client for client in self.clients if client.deadline <= now]:
+            if not client.refused:
+                LOG.warning("dropped %s: no whole message in %.0f s", client, MESSAGE_TIMEOUT)
+            self.drop(client)
+        if not self.accepting:
+            self.start_accepting()
+
+    def close(self) -> None:
+        """Close the connections of all clients."""
+        for client in self.clients:
+            client.sock.close()
+        self.selector.close()
+
+
+# The command line.
+
+
+def open_listener(address: str, port: int) -> socket.socket:
+    """Return a socket that listens on `address`; if that is empty on all addresses, IPv4 and IPv6.
+
+    Raises OSError, and UnicodeError for a name that no host can have.
+    """
+    if not address and socket.has_dualstack_ipv6():
+        everywhere = ("", port)
+        return socket.create_server(everywhere, family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True)
+    places = socket.getaddrinfo(address or "0.0.0.0", port, type=socket.SOCK_STREAM)
+    family, where = min((family, where) for family, _, _, _, where in places)  # IPv4 before IPv6
+    return socket.create_server(where, family=family, backlog=BACKLOG)
+
+
+def explain(error: Exception, address: str, port: int) -> str:
+    """Return one sentence for the person: why the server cannot listen, and what to do."""
+    if isinstance(error, (socket.gaierror, UnicodeError)):
+        return f"unknown address {address}: give an IP address of this machine"
+    advice = ADVICE.get(getattr(error, "errno", None), "cannot listen on {address} port {port}: {error}")
+    return advice.format(error=error, address=address, port=port)
+
+
+def port_number(text: str) -> int:
+    """Return `text` as a port, for argparse, which tells the person what is wrong with another."""
+    if not (text.isdecimal() and int(text) <= MAX_PORT):
+        raise argparse.ArgumentTypeError(f"a port is a number from 0 to {MAX_PORT}, not {text!r}")
+    return int(text)
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Return the arguments of the command line; with wrong ones say so and exit with code 2."""
+    parser = argparse.ArgumentParser(description="Answer the presence messages of JIM clients.")
+    parser.add_argument("-p", dest="port", type=port_number, default=DEFAULT_PORT, help="TCP port, %(default)s by default; 0 lets the system choose")
+    parser.add_argument("-a", dest="addr", default="", help="IP address to listen on, all of them by default")
+    parser.add_argument("--log-level", choices=LEVELS, default=LEVELS[0], help="what goes into the log file, %(default)s and above by default")
+    return parser.parse_args(argv)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve as the command line asks; return 1 if that cannot even begin."""
+    try:
+        listener = open_listener(arguments.addr, arguments.port)
+    except (OSError, UnicodeError) as error:
+        LOG.error(explain(error, arguments.addr, arguments.port))
+        return 1
+    with listener, contextlib.closing(Server(listener)) as server:
+        port = listener.getsockname()[1]
+        LOG.info("listening on %s port %d, log in %s, stop with Ctrl+C", arguments.addr or "all addresses", port, LOG_FILE)
+        server.serve_forever()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the server as the command line asks until Ctrl+C; return its exit code."""
+    try:
+        arguments = parse_args(argv)
+        configure(arguments.log_level)
+        return run(arguments)
+    except KeyboardInterrupt:
+        LOG.info("stopped")
+        return 0
+    finally:
+        close()
+
+
+def stop(number: int, frame: FrameType | None) -> NoReturn:
+    """Handle the first of SIGINT (Ctrl+C) and SIGTERM: raise KeyboardInterrupt, once and for all."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, lambda number, frame: None)
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    for number in STOP_SIGNALS:
+        signal.signal(number, stop)
+    sys.exit(main())
