@@ -108,16 +108,12 @@ def process_response(message: dict[str, object]) -> str:
     return f"{code} : {text}"
 
 
-def encode_message(message: dict[str, object]) -> str:
-    """Return the JSON text of `message`, with its letters as they are and not as \\uXXXX."""
-    return json.dumps(message, ensure_ascii=False)
-
-
 def refuse_constant(name: str) -> None:
     """Raise ProtocolError for NaN, Infinity and -Infinity, which Python's parser would let pass."""
     raise ProtocolError(f"not JSON: {name} is no number")
 
 
+ENCODER = json.JSONEncoder(ensure_ascii=False, check_circular=False)  # no message contains itself
 DECODER = json.JSONDecoder(parse_constant=refuse_constant)
 
 
@@ -134,7 +130,8 @@ def take_message(text: str) -> tuple[dict[str, object] | None, int]:
         return None, 0
     except RecursionError:
         raise ProtocolError("nested too deep") from None
-    check_utf8(text[:length])
+    if not text.isascii():
+        check_utf8(text[:length])
     if not isinstance(message, dict):
         raise ProtocolError(f"a message is a JSON object, not {text[:length]}")
     return message, length
@@ -200,7 +197,7 @@ def send_message(sock: socket.socket, message: dict[str, object], deadline: floa
 
     Raises OSError: socket.timeout when it is too late, ConnectionError when the server is gone.
     """
-    text = encode_message(message)
+    text = ENCODER.encode(message)
     sock.settimeout(seconds_to(deadline or start_deadline()))
     sock.sendall(text.encode("utf-8", "backslashreplace"))  # a lone surrogate goes as JSON's \udXXX
     LOG.debug("sent %s", text)

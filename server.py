@@ -23,19 +23,20 @@ from time import monotonic, time
 from types import FrameType
 from typing import NoReturn
 
-from server_log_config import LEVELS, LOG, LOG_FILE, close, configure
+from server_log_config import LEVELS, LOG, LOG_FILE, close, configure, write_out
 
 DEFAULT_PORT = 7777  # from the assignment
 MAX_PORT = 65535  # from TCP
 MAX_MESSAGE = 640  # characters of a whole message; from JIM
 MAX_ACTION = 15  # characters of an action; from JIM
 MAX_NAME = 25  # characters of an account name; from JIM
+MAX_TIME = sys.float_info.max  # seconds; whatever is beyond is no finite number
 WHITE_SPACE = " \t\r\n"  # what JSON allows between messages
 MESSAGE_TIMEOUT = 60.0  # seconds from one whole message to the next: time to type one by hand
 LINGER_TIMEOUT = 2.0  # seconds for a refused client to hear of it and leave
 SWEEP_INTERVAL = 1.0  # seconds from one look at the deadlines to the next
 FULL_RECORD_INTERVAL = 60.0  # seconds from one record that the server is full to the next
-RECEIVE_BYTES = 640  # read at once: one message, as long as its letters are ASCII
+RECEIVE_BYTES = 400  # read at once: a presence and more, and what Python still allocates fast (512 in all)
 LINGER_BYTES = 1024 * 1024  # read from a refused client, and forgotten, before it is cut off
 BACKLOG = 1024  # connections that may wait to be accepted
 SELECT_SOCKETS = 512  # what `select` takes on Windows; other selectors know no such limit
@@ -56,6 +57,7 @@ JSON_TYPES = {  # what JSON calls what its decoder returns
     bool: "a boolean",
     type(None): "null",
 }
+MISSING = object()  # in the place of a field that is not there
 
 
 class ProtocolError(ValueError):
@@ -69,71 +71,56 @@ def process_client_message(message: dict[str, object]) -> dict[str, object]:
     """Return the response to a message: 200 to a presence, 400 with the reason to all else."""
     try:
         check_presence(message)
+        response = {"response": 200, "time": time(), "alert": "OK"}
     except ProtocolError as error:
-        response = create_response(400, error=str(error))
-    else:
-        response = create_response(200, alert="OK")
+        response = create_error(400, str(error))
     LOG.debug("processed to %s", response["response"])
     return response
 
 
-def create_response(code: int, **text: str) -> dict[str, object]:
-    """Return a response of now with that code, and with an `alert` or an `error`."""
-    return {"response": code, "time": time(), **text}
+def create_error(code: int, text: str) -> dict[str, object]:
+    """Return the response that something went wrong: by the client's fault (4xx) or by ours (500)."""
+    return {"response": code, "time": time(), "error": text}
 
 
 def check_presence(message: dict[str, object]) -> None:
     """Raise ProtocolError, which names the field and its fault, unless `message` is a presence."""
     if not isinstance(message, dict):
-        raise ProtocolError(f"a message must be an object, not {json_type(message)}")
-    action = require(message, "action")
-    check_string("action", action, MAX_ACTION)
+        raise wrong_type("message", message, "an object")
+    action = message.get("action", MISSING)
     if action != "presence":
+        check_string("action", action, MAX_ACTION)
         raise ProtocolError(f"the action {action!r} is not served here, only 'presence' is")
-    check_time(require(message, "time"))
+    check_time(message.get("time", MISSING))
     check_string("type", message.get("type", ""))
-    check_user(require(message, "user"))
-
-
-def check_user(user: object) -> None:
-    """Raise ProtocolError unless `user`, the field of a presence, is an object with a good name."""
+    user = message.get("user", MISSING)
     if not isinstance(user, dict):
-        raise ProtocolError(f"'user' must be an object, not {json_type(user)}")
-    check_string("account_name", require(user, "account_name"), MAX_NAME)
+        raise wrong_type("user", user, "an object")
+    check_string("account_name", user.get("account_name", MISSING), MAX_NAME)
     check_string("status", user.get("status", ""))
 
 
 def check_time(value: object) -> None:
-    """Raise ProtocolError unless `value` is a number that can be a time: a finite float, or an integer like one."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ProtocolError(f"'time' must be a number, not {json_type(value)}")
-    if not abs(value) <= sys.float_info.max:
-        raise ProtocolError("'time' must be a time, not a number without end")
+    """Raise ProtocolError unless `value`, as found in a message, is a number of seconds."""
+    if not isinstance(value, (float, int)) or value is True or value is False:
+        raise wrong_type("time", value, "a number")
+    if not abs(value) <= MAX_TIME:
+        raise ProtocolError("'time' is too large a number")
 
 
 def check_string(name: str, value: object, longest: int | None = None) -> None:
-    """Raise ProtocolError unless the field is a string, where `longest` is given of 1 to so many characters."""
+    """Raise ProtocolError unless a field is a string, of 1 to `longest` characters if that is given."""
     if not isinstance(value, str):
-        raise ProtocolError(f"'{name}' must be a string, not {json_type(value)}")
-    if longest and not 1 <= len(value) <= longest:
-        raise ProtocolError(f"'{name}' must have 1 to {longest} characters, not {len(value)}")
+        raise wrong_type(name, value, "a string")
+    if longest and not 0 < len(value) <= longest:
+        raise ProtocolError(f"'{name}' has to have 1 to {longest} characters, it has {len(value)}")
 
 
-def require(fields: dict[str, object], name: str) -> object:
-    """Return the value of a field; raise ProtocolError if there is none."""
-    if name not in fields:
-        raise ProtocolError(f"'{name}' is missing")
-    return fields[name]
-
-
-def json_type(value: object) -> str:
-    """Return what JSON calls the type of a decoded value."""
-    return JSON_TYPES.get(type(value), "something else")
-
-
-def encode_message(message: dict[str, object]) -> str:
-    """Return the JSON text of `message`, with its letters as they are and not as \\uXXXX."""
-    return json.dumps(message, ensure_ascii=False)
+def wrong_type(name: str, value: object, wanted: str) -> ProtocolError:
+    """Return the error that a field is missing or of another type than `wanted`."""
+    if value is MISSING:
+        return ProtocolError(f"'{name}' is missing")
+    return ProtocolError(f"'{name}' has to be {wanted}, it is {JSON_TYPES.get(type(value), 'something else')}")
 
 
 def refuse_constant(name: str) -> None:
@@ -141,6 +128,7 @@ def refuse_constant(name: str) -> None:
     raise ProtocolError(f"not JSON: {name} is no number")
 
 
+ENCODER = json.JSONEncoder(ensure_ascii=False, check_circular=False)  # no message contains itself
 DECODER = json.JSONDecoder(parse_constant=refuse_constant)
 
 
@@ -157,7 +145,8 @@ def take_message(text: str) -> tuple[dict[str, object] | None, int]:
         return None, 0
     except RecursionError:
         raise ProtocolError("nested too deep") from None
-    check_utf8(text[:length])
+    if not text.isascii():
+        check_utf8(text[:length])
     if not isinstance(message, dict):
         raise ProtocolError(f"a message is a JSON object, not {text[:length]}")
     return message, length
@@ -221,14 +210,14 @@ def mend_end(text: str) -> str:
 class Client:
     """One connection: its socket and address, the text not yet taken, and how long all that may last."""
 
-    __slots__ = ("address", "deadline", "decoder", "linger_bytes", "refused", "sock", "text")
+    __slots__ = ("address", "cut", "deadline", "linger_bytes", "refused", "sock", "text")
 
     def __init__(self, sock: socket.socket, address: tuple[str, int]) -> None:
         """Take over a socket and an address, as `accept` returns them."""
         sock.setblocking(False)
         self.sock = sock
         self.address = address
-        self.decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        self.cut = b""
         self.text = ""
         self.deadline = monotonic() + MESSAGE_TIMEOUT
         self.refused = False
@@ -249,22 +238,27 @@ def receive_messages(client: Client) -> Iterator[dict[str, object]]:
         data = client.sock.recv(RECEIVE_BYTES)
     except ConnectionResetError:
         data = b""
-    client.text = (client.text + client.decoder.decode(data, not data)).lstrip(WHITE_SPACE)
-    while client.text:
-        message, length = take_message(client.text)
+    ended = not data
+    data = client.cut + data
+    new, used = codecs.utf_8_decode(data, "surrogateescape", ended)
+    client.cut = data[used:]
+    text = (client.text + new).lstrip(WHITE_SPACE)
+    while text:
+        message, length = take_message(text)
         if message is None:
             break
-        LOG.debug("received from %s: %s", client, client.text[:length])
-        client.text = client.text[length:].lstrip(WHITE_SPACE)
+        LOG.debug("received from %s: %s", client, text[:length])
         client.deadline = monotonic() + MESSAGE_TIMEOUT
         yield message
-    if not data:
-        raise ProtocolError("cut short") if client.text else EOFError
+        text = text[length:].lstrip(WHITE_SPACE)
+    client.text = text
+    if ended:
+        raise ProtocolError("cut short") if text else EOFError
 
 
 def send_message(sock: socket.socket, message: dict[str, object], peer: object = "the client") -> None:
     """Send all of `message`; raise BlockingIOError if `peer` does not read what it is sent, or OSError."""
-    text = encode_message(message)
+    text = ENCODER.encode(message)
     sock.sendall(text.encode("utf-8", "backslashreplace"))  # a lone surrogate goes as JSON's \udXXX
     LOG.debug("sent to %s: %s", peer, text)
 
@@ -299,6 +293,7 @@ class Server:
 
     def serve_once(self) -> None:
         """Wait at most SWEEP_INTERVAL for something to do, and do a little of it for each client."""
+        write_out()
         ready = self.selector.select(SWEEP_INTERVAL)
         for key, _ in ready:
             client = key.data
@@ -361,7 +356,7 @@ class Server:
             self.drop(client)
         except ProtocolError as error:
             LOG.warning("refused %s: %s", client, error)
-            self.refuse(client, create_response(400, error=str(error)))
+            self.refuse(client, create_error(400, str(error)))
         except BlockingIOError:
             LOG.warning("dropped %s: it does not read its responses", client)
             self.drop(client)
@@ -370,7 +365,7 @@ class Server:
             self.drop(client)
         except Exception:
             LOG.exception("failed to serve %s", client)
-            self.refuse(client, create_response(500, error="the server failed, which is not your fault"))
+            self.refuse(client, create_error(500, "the server failed, which is not your fault"))
 
     def refuse(self, client: Client, response: dict[str, object]) -> None:
         """Send a client its last response, and from then on only wait for it to leave."""

@@ -7,10 +7,12 @@ Importing this module opens and creates nothing: `configure` does, and `close` e
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import logging.handlers
 import os
 import sys
+import time
 
 LOG_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "log", "server.log")
 LINE_FORMAT = "%(asctime)s %(levelname)s %(module)s %(message)s"
@@ -18,7 +20,18 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")  # what the log file may be limit
 CONSOLE_LEVEL = logging.INFO
 OLD_DAYS = 30  # files kept besides the one of today
 
+
+class ServerLogger(logging.Logger):
+    """A logger of server.py alone, which it need not search the stack for to say which module speaks."""
+
+    def findCaller(self, *_: object, **__: object) -> tuple[str, int, str, None]:
+        """Return where every record is said to come from: file, line, function, no stack."""
+        return "server.py", 0, "(unknown function)", None
+
+
+logging.setLoggerClass(ServerLogger)
 LOG = logging.getLogger("server")
+logging.setLoggerClass(logging.Logger)
 LOG.addHandler(logging.NullHandler())  # until `configure` is called, records go nowhere
 
 
@@ -35,21 +48,48 @@ def escape(text: str) -> str:
 class OneLineFormatter(logging.Formatter):
     """Makes one line of a record, its traceback included."""
 
+    second = 0  # since 1970, the last one whose text was made ...
+    second_text = ""  # ... and this text
+
     def format(self, record: logging.LogRecord) -> str:
         """Return the one line that `record` is, without a line break at its end."""
         return escape(super().format(record))
 
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        """Return the time of `record`; the text of a second is made once, not once a record."""
+        if int(record.created) != self.second:
+            self.second = int(record.created)
+            self.second_text = time.strftime(self.default_time_format, time.localtime(self.second))
+        return self.default_msec_format % (self.second_text, record.msecs)
+
 
 class LogFileHandler(logging.handlers.TimedRotatingFileHandler):
-    """Writes records to the log file of the day; when that fails, it says so once and goes on."""
+    """Collects records for the log file of the day, to write many at a time.
+
+    Where that fails, it says so once and lets the program go on.
+    """
 
     failed = False
 
+    def flush(self) -> None:
+        """Do nothing, though called after each record: `write_out` writes them all."""
+
+    def write_out(self) -> None:
+        """Write to the file what has been collected."""
+        try:
+            super().flush()
+        except OSError as error:
+            self.report(error)
+
     def handleError(self, record: logging.LogRecord) -> None:
-        """Warn the first time that a record cannot be written; called while the error is handled."""
+        """Report why a record could not be written; called while the error is handled."""
+        self.report(sys.exc_info()[1])
+
+    def report(self, error: BaseException | None) -> None:
+        """Warn the person at the console, the first time that something goes wrong."""
         if not self.failed:
             self.failed = True
-            warn_of_no_log(sys.exc_info()[1])
+            warn_of_no_log(error)
 
 
 def warn_of_no_log(error: BaseException | None) -> None:
@@ -64,6 +104,7 @@ def configure(level: str = "DEBUG") -> None:
     the warning on the console is all that comes of it.
     """
     close()
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # no part of a line
     LOG.setLevel(min(logging.getLevelName(level), CONSOLE_LEVEL))
     add_handler(logging.StreamHandler(), CONSOLE_LEVEL)
     try:
@@ -81,12 +122,18 @@ def add_handler(handler: logging.Handler, level: int | str) -> None:
     LOG.addHandler(handler)
 
 
+def write_out() -> None:
+    """Write to the log file what has been collected for it; to be called before the program waits."""
+    for handler in LOG.handlers:
+        if isinstance(handler, LogFileHandler):
+            handler.write_out()
+
+
 def close() -> None:
     """Take back what `configure` did: close the log file and fall silent."""
+    write_out()
     LOG.setLevel(logging.NOTSET)
     for handler in LOG.handlers[1:]:
         LOG.removeHandler(handler)
-        try:
+        with contextlib.suppress(OSError):  # of a full disk, which is known by now
             handler.close()
-        except OSError as error:  # the disk is full: what was buffered for it is lost
-            warn_of_no_log(error)
