@@ -236,6 +236,8 @@ def receive_messages(client: Client) -> Iterator[dict[str, object]]:
     """
     try:
         data = client.sock.recv(RECEIVE_BYTES)
+    except BlockingIOError:
+        return
     except ConnectionResetError:
         data = b""
     ended = not data
@@ -331,6 +333,7 @@ class Server:
             sock.close()
             raise
         self.clients.add(client)
+        self.serve_client(client)  # it has most likely sent something by now
 
     def stop_accepting(self, reason: Exception) -> None:
         """Let clients wait until one leaves or the next sweep, and write a record now and then."""
