@@ -47,9 +47,8 @@ MEANINGS = {  # every code of JIM, and what to show when the response itself has
 }
 FIRST_REFUSAL = 400  # this code and those above it say no
 
-LOOK_UP_FAILED = (socket.gaierror, UnicodeError)  # a name unknown, or one that no host can have
 ADVICE = (  # for the person, by what went wrong: the first that fits
-    (LOOK_UP_FAILED, "unknown server {address}: check the name, or give an IP address"),
+    (socket.gaierror, "unknown server {address}: check the name, or give an IP address"),
     (ValueError, "{address} port {port} does not speak JIM: {error}"),
     (socket.timeout, "no answer from {address} port {port} in {timeout:.0f} s: is it the right one?"),
     (ConnectionRefusedError, "nobody listens at {address} port {port}: is the server running?"),
@@ -241,34 +240,34 @@ def seconds_to(deadline: float) -> float:
 
 
 def look_up(address: str, port: int, deadline: float) -> list[tuple[int, tuple[object, ...]]]:
-    """Return the family and the socket address of every place that `address` stands for.
+    """Return the places that `address` stands for: one if it is an IP address, all if it is a name.
 
-    Asked in a thread, since `getaddrinfo` knows no time limit. Raises what LOOK_UP_FAILED names
-    for an unknown name, and socket.timeout.
+    A name is looked up in a thread, since `getaddrinfo` knows no time limit and no Ctrl+C.
+    Raises socket.gaierror for an unknown name, socket.timeout.
     """
-    found: list[tuple[int, tuple[object, ...]]] = []
-    failed: list[Exception] = []
+    places: list[tuple[int, tuple[object, ...]]] = []
 
-    def ask() -> None:
-        host = address.encode() if address.isascii() else address  # bytes: no need of IDNA's tables
+    def ask(flags: int = 0) -> None:
+        host = address.encode() if address.isascii() else address  # bytes: no IDNA tables to import
         try:
-            places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            found.extend((family, where) for family, _, _, _, where in places)
-        except (OSError, UnicodeError) as error:
-            failed.append(error)
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+        except (OSError, UnicodeError):
+            return
+        places.extend((family, where) for family, _, _, _, where in found)
 
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(seconds_to(deadline))
-    if failed:
-        raise failed[0]
-    if not found:
-        raise socket.timeout("too late")
-    return found
+    ask(socket.AI_NUMERICHOST)
+    if not places:
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        thread.join(seconds_to(deadline))
+        seconds_to(deadline)
+    if not places:
+        raise socket.gaierror("unknown name")
+    return places
 
 
 def dial(family: int, where: tuple[object, ...], seconds: float) -> socket.socket:
-    """Return a socket connected to `where` within that many seconds; raise OSError if there is none."""
+    """Return a socket connected to a place within that many seconds; raise OSError if there is none."""
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.settimeout(seconds)
@@ -315,29 +314,21 @@ def explain(error: Exception, address: str, port: int) -> str:
 # The command line.
 
 
-def port_number(text: str) -> int:
-    """Return `text` as a port, for argparse, which tells the person what is wrong with another."""
-    if not (text.isdecimal() and 1 <= int(text) <= MAX_PORT):
-        raise argparse.ArgumentTypeError(f"a port is a number from 1 to {MAX_PORT}, not {text!r}")
-    return int(text)
-
-
-def account_name(text: str) -> str:
-    """Return `text` as an account name, for argparse, which tells the person what is wrong with another."""
-    try:
-        return check_name(text)
-    except ProtocolError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Return the arguments of the command line; with wrong ones say so and exit with code 2."""
     parser = argparse.ArgumentParser(description="Tell a JIM server who is present and show its answer.")
     parser.add_argument("addr", help="IP address or name of the server")
-    parser.add_argument("port", nargs="?", type=port_number, default=DEFAULT_PORT, help="its TCP port, %(default)s by default")
-    parser.add_argument("-n", "--name", type=account_name, default=DEFAULT_NAME, help="account name, %(default)s by default")
-    parser.add_argument("--log-level", choices=LEVELS, default=LEVELS[0], help="what goes into the log file, %(default)s and above by default")
-    return parser.parse_args(argv)
+    parser.add_argument("port", nargs="?", type=int, default=DEFAULT_PORT, help="its TCP port, by default %(default)s")
+    parser.add_argument("-n", "--name", default=DEFAULT_NAME, help="account name, by default %(default)s")
+    parser.add_argument("--log-level", choices=LEVELS, default=LEVELS[0], help="least important records in the log file, by default %(default)s")
+    arguments = parser.parse_args(argv)
+    if not 1 <= arguments.port <= MAX_PORT:
+        parser.error(f"a port is a number from 1 to {MAX_PORT}, not {arguments.port}")
+    try:
+        check_name(arguments.name)
+    except ProtocolError as error:
+        parser.error(str(error))
+    return arguments
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -42,6 +42,7 @@ BACKLOG = 1024  # connections that may wait to be accepted
 SELECT_SOCKETS = 512  # what `select` takes on Windows; other selectors know no such limit
 
 
+IPV4_MAPPED = "::ffff:"  # how a socket for both shows an IPv4 address: as one of IPv6
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl+C, and how an operating system stops a server
 ADVICE = {  # for the person, by what keeps the server from listening
     errno.EADDRINUSE: "port {port} is taken: stop the program that uses it, or choose another with -p",
@@ -225,7 +226,8 @@ class Client:
 
     def __str__(self) -> str:
         """Return the address and the port, for the log."""
-        return "{} port {}".format(*self.address[:2])
+        host, port = self.address[:2]
+        return f"{host[7:] if host.startswith(IPV4_MAPPED) else host} port {port}"
 
 
 def receive_messages(client: Client) -> Iterator[dict[str, object]]:
@@ -244,18 +246,17 @@ def receive_messages(client: Client) -> Iterator[dict[str, object]]:
     data = client.cut + data
     new, used = codecs.utf_8_decode(data, "surrogateescape", ended)
     client.cut = data[used:]
-    text = (client.text + new).lstrip(WHITE_SPACE)
-    while text:
-        message, length = take_message(text)
+    client.text = (client.text + new).lstrip(WHITE_SPACE)
+    while client.text:
+        message, length = take_message(client.text)
         if message is None:
             break
-        LOG.debug("received from %s: %s", client, text[:length])
+        LOG.debug("received from %s: %s", client, client.text[:length])
+        client.text = client.text[length:].lstrip(WHITE_SPACE)
         client.deadline = monotonic() + MESSAGE_TIMEOUT
         yield message
-        text = text[length:].lstrip(WHITE_SPACE)
-    client.text = text
     if ended:
-        raise ProtocolError("cut short") if text else EOFError
+        raise ProtocolError("cut short") if client.text else EOFError
 
 
 def send_message(sock: socket.socket, message: dict[str, object], peer: object = "the client") -> None:
@@ -271,7 +272,10 @@ def send_message(sock: socket.socket, message: dict[str, object], peer: object =
 def answer_messages(client: Client) -> None:
     """Answer what a client has sent so far, in its order."""
     for message in receive_messages(client):
-        send_message(client.sock, process_client_message(message), client)
+        response = process_client_message(message)
+        send_message(client.sock, response, client)
+        if "error" in response:
+            LOG.warning("a wrong message from %s: %s", client, response["error"])
 
 
 class Server:
@@ -358,6 +362,7 @@ class Server:
         except EOFError:
             self.drop(client)
         except ProtocolError as error:
+            LOG.debug("received from %s: %s", client, client.text[:MAX_MESSAGE])
             LOG.warning("refused %s: %s", client, error)
             self.refuse(client, create_error(400, str(error)))
         except BlockingIOError:
@@ -436,28 +441,24 @@ def open_listener(address: str, port: int) -> socket.socket:
     return socket.create_server(where, family=family, backlog=BACKLOG)
 
 
-def explain(error: Exception, address: str, port: int) -> str:
+def explain(error: OSError | UnicodeError, address: str, port: int) -> str:
     """Return one sentence for the person: why the server cannot listen, and what to do."""
     if isinstance(error, (socket.gaierror, UnicodeError)):
         return f"unknown address {address}: give an IP address of this machine"
-    advice = ADVICE.get(getattr(error, "errno", None), "cannot listen on {address} port {port}: {error}")
-    return advice.format(error=error, address=address, port=port)
-
-
-def port_number(text: str) -> int:
-    """Return `text` as a port, for argparse, which tells the person what is wrong with another."""
-    if not (text.isdecimal() and int(text) <= MAX_PORT):
-        raise argparse.ArgumentTypeError(f"a port is a number from 0 to {MAX_PORT}, not {text!r}")
-    return int(text)
+    advice = ADVICE.get(error.errno or 0, "cannot listen on {address} port {port}: {error}")
+    return advice.format(address=address, port=port, error=error)
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Return the arguments of the command line; with wrong ones say so and exit with code 2."""
-    parser = argparse.ArgumentParser(description="Answer the presence messages of JIM clients.")
-    parser.add_argument("-p", dest="port", type=port_number, default=DEFAULT_PORT, help="TCP port, %(default)s by default; 0 lets the system choose")
-    parser.add_argument("-a", dest="addr", default="", help="IP address to listen on, all of them by default")
-    parser.add_argument("--log-level", choices=LEVELS, default=LEVELS[0], help="what goes into the log file, %(default)s and above by default")
-    return parser.parse_args(argv)
+    parser = argparse.ArgumentParser(description="Answer the presence messages of JIM clients, until Ctrl+C.")
+    parser.add_argument("-p", dest="port", type=int, default=DEFAULT_PORT, help="TCP port, by default %(default)s; 0 lets the system choose")
+    parser.add_argument("-a", dest="addr", default="", help="IP address to listen on, by default all there are")
+    parser.add_argument("--log-level", choices=LEVELS, default=LEVELS[0], help="least important records in the log file, by default %(default)s")
+    arguments = parser.parse_args(argv)
+    if not 0 <= arguments.port <= MAX_PORT:
+        parser.error(f"a port is a number from 0 to {MAX_PORT}, not {arguments.port}")
+    return arguments
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -487,9 +488,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def stop(number: int, frame: FrameType | None) -> NoReturn:
-    """Handle the first of SIGINT (Ctrl+C) and SIGTERM: raise KeyboardInterrupt, once and for all."""
-    for number in STOP_SIGNALS:
-        signal.signal(number, lambda number, frame: None)
+    """Raise KeyboardInterrupt for the first signal to stop; those that follow find us stopping."""
+    for each in STOP_SIGNALS:
+        signal.signal(each, lambda number, frame: None)
     raise KeyboardInterrupt
 
 

@@ -11,8 +11,10 @@ import contextlib
 import logging
 import logging.handlers
 import os
+import select
 import sys
 import time
+from typing import TextIO
 
 LOG_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "log", "server.log")
 LINE_FORMAT = "%(asctime)s %(levelname)s %(module)s %(message)s"
@@ -59,8 +61,25 @@ class OneLineFormatter(logging.Formatter):
         """Return the time of `record`; the text of a second is made once, not once a record."""
         if int(record.created) != self.second:
             self.second = int(record.created)
-            self.second_text = time.strftime(self.default_time_format, time.localtime(self.second))
-        return self.default_msec_format % (self.second_text, record.msecs)
+            self.second_text = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.second))
+        return f"{self.second_text},{int(record.msecs):03}"
+
+
+class ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg]  # no StreamHandler[...] before 3.11
+    """Writes records to the console, but for those that would make the server wait for it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record, unless nobody reads what the console has been sent before."""
+        if takes_a_line(self.stream):
+            super().emit(record)
+
+
+def takes_a_line(stream: TextIO) -> bool:
+    """Tell whether a line can be written to `stream` at once; True where that cannot be asked."""
+    try:
+        return bool(select.select([], [stream], [], 0)[1])
+    except (OSError, TypeError, ValueError):  # on Windows, or not a real file
+        return True
 
 
 class LogFileHandler(logging.handlers.TimedRotatingFileHandler):
@@ -106,7 +125,7 @@ def configure(level: str = "DEBUG") -> None:
     close()
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # no part of a line
     LOG.setLevel(min(logging.getLevelName(level), CONSOLE_LEVEL))
-    add_handler(logging.StreamHandler(), CONSOLE_LEVEL)
+    add_handler(ConsoleHandler(), CONSOLE_LEVEL)
     try:
         os.makedirs(os.path.dirname(LOG_FILE), exist_ok=True)
         file_handler = LogFileHandler(LOG_FILE, when="midnight", backupCount=OLD_DAYS, encoding="utf-8")
