@@ -90,6 +90,10 @@ class LogFileHandler(logging.handlers.TimedRotatingFileHandler):
 
     failed = False
 
+    def shouldRollover(self, record: logging.LogRecord) -> bool:
+        """Tell whether `record` is of another day than the file (and that a file: /dev/null has no days)."""
+        return record.created >= self.rolloverAt and os.path.isfile(self.baseFilename)
+
     def flush(self) -> None:
         """Do nothing, though called after each record: `write_out` writes them all."""
 
