@@ -27,7 +27,7 @@ MAX_MESSAGE = 640  # characters of a whole message; from JIM
 MAX_NAME = 25  # characters of an account name; from JIM
 WHITE_SPACE = " \t\r\n"  # what JSON allows between messages
 EXCHANGE_TIMEOUT = 10.0  # seconds from connecting to the whole answer: what a person waits for
-RECEIVE_BYTES = 640  # read at once: one message, as long as its letters are ASCII
+RECEIVE_BYTES = 400  # read at once: a response and more
 STATUS = "Yep, I am here!"  # JIM's own example; some servers insist on a status
 
 MEANINGS = {  # every code of JIM, and what to show when the response itself has no text
@@ -209,18 +209,20 @@ def receive_message(sock: socket.socket, deadline: float | None = None) -> dict[
     arrives can be no message, ConnectionError when the server leaves instead, and socket.timeout.
     """
     deadline = deadline or start_deadline()
-    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
-    text = ""
-    while True:
-        sock.settimeout(seconds_to(deadline))
-        data = sock.recv(RECEIVE_BYTES)
-        text = (text + decoder.decode(data, not data)).lstrip(WHITE_SPACE)
-        message, length = take_message(text)
-        if message is not None:
-            LOG.debug("received %s", text[:length])
-            return message
-        if not data:
-            raise ProtocolError("cut short") if text else ConnectionError("no answer")
+    data, text, message = b"", "", None
+    try:
+        while message is None:
+            sock.settimeout(seconds_to(deadline))
+            piece = sock.recv(RECEIVE_BYTES)
+            data += piece
+            letters, used = codecs.utf_8_decode(data, "surrogateescape", not piece)
+            data, text = data[used:], (text + letters).lstrip(WHITE_SPACE)
+            message, _ = take_message(text)
+            if not piece and message is None:
+                raise ProtocolError("cut short") if text else ConnectionError("no answer")
+    finally:
+        LOG.debug("received %s", text[:MAX_MESSAGE])
+    return message
 
 
 def start_deadline() -> float:

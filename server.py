@@ -18,7 +18,7 @@ import selectors
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import monotonic, time
 from types import FrameType
 from typing import NoReturn
@@ -489,12 +489,18 @@ def main(argv: list[str] | None = None) -> int:
 
 def stop(number: int, frame: FrameType | None) -> NoReturn:
     """Raise KeyboardInterrupt for the first signal to stop; those that follow find us stopping."""
-    for each in STOP_SIGNALS:
-        signal.signal(each, lambda number, frame: None)
+    on_stop_signals(lambda number, frame: None)
     raise KeyboardInterrupt
 
 
-if __name__ == "__main__":
+def on_stop_signals(handler: Callable[[int, FrameType | None], object] | signal.Handlers) -> None:
+    """Let `handler` handle Ctrl+C and SIGTERM from now on."""
     for number in STOP_SIGNALS:
-        signal.signal(number, stop)
-    sys.exit(main())
+        signal.signal(number, handler)
+
+
+if __name__ == "__main__":
+    on_stop_signals(stop)
+    exit_code = main()
+    on_stop_signals(signal.SIG_IGN)  # while Python cleans up: it would bring back what kills
+    sys.exit(exit_code)

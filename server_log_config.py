@@ -61,7 +61,7 @@ class OneLineFormatter(logging.Formatter):
         """Return the time of `record`; the text of a second is made once, not once a record."""
         if int(record.created) != self.second:
             self.second = int(record.created)
-            self.second_text = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.second))
+            self.second_text = time.strftime("%Y-%m-%d %H:%M:%S", self.converter(self.second))
         return f"{self.second_text},{int(record.msecs):03}"
 
 

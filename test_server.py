@@ -1111,32 +1111,33 @@ class OneLineFormatterTest(unittest.TestCase):
 
     def setUp(self):
         self.formatter = server_log_config.OneLineFormatter(server_log_config.LINE_FORMAT)
+        self.formatter.converter = time.gmtime  # UTC, wherever the test runs
 
     def record(self, created=NOW, msecs=500.0, msg="text"):
         fields = {"created": created, "msecs": msecs, "levelname": "INFO", "module": "server", "msg": msg}
         return logging.makeLogRecord(fields)
 
     def test_line_is_time_level_module_message(self):
-        with mock.patch("time.localtime", time.gmtime):
-            line = self.formatter.format(self.record())
-        self.assertEqual(line, "2023-11-14 22:13:20,500 INFO server text")
+        self.assertEqual(self.formatter.format(self.record()), "2023-11-14 22:13:20,500 INFO server text")
 
     def test_time_is_that_of_the_record(self):
-        with mock.patch("time.localtime", time.gmtime):
-            for seconds, msecs, shown in (
-                (NOW, 0.0, "2023-11-14 22:13:20,000"),
-                (NOW + 0.25, 7.9, "2023-11-14 22:13:20,007"),
-                (NOW + 1, 999.9, "2023-11-14 22:13:21,999"),
-                (NOW, 500.0, "2023-11-14 22:13:20,500"),
-            ):
-                with self.subTest(shown=shown):
-                    self.assertEqual(self.formatter.formatTime(self.record(seconds, msecs)), shown)
+        for seconds, msecs, shown in (
+            (NOW, 0.0, "2023-11-14 22:13:20,000"),
+            (NOW + 0.25, 7.9, "2023-11-14 22:13:20,007"),
+            (NOW + 1, 999.9, "2023-11-14 22:13:21,999"),
+            (NOW, 500.0, "2023-11-14 22:13:20,500"),
+        ):
+            with self.subTest(shown=shown):
+                self.assertEqual(self.formatter.formatTime(self.record(seconds, msecs)), shown)
 
     def test_text_of_a_second_is_made_once(self):
-        with mock.patch("time.localtime", wraps=time.localtime) as localtime:
-            for seconds in (NOW, NOW + 0.1, NOW + 0.4, NOW + 1):
-                self.formatter.formatTime(self.record(seconds))
-        self.assertEqual(localtime.call_count, 2)
+        self.formatter.converter = mock.Mock(wraps=time.gmtime)
+        for seconds in (NOW, NOW + 0.1, NOW + 0.4, NOW + 1):
+            self.formatter.formatTime(self.record(seconds))
+        self.assertEqual(self.formatter.converter.call_count, 2)
+
+    def test_time_is_local(self):
+        self.assertIs(server_log_config.OneLineFormatter.converter, time.localtime)
 
     def test_line_breaks_of_a_peer_are_escaped(self):
         line = self.formatter.format(self.record(msg="a\n2023-11-14 22:13:20,500 INFO server forged\u2028"))
@@ -1361,6 +1362,7 @@ class Main(LogTest):
         self.assertEqual(self.logged(), [])
 
 
+@unittest.skipIf(os.name == "nt", "Windows sends no such signals")
 class Script(unittest.TestCase):
     """server.py as a person runs it, copied with its log module alone into an empty folder."""
 
@@ -1389,24 +1391,32 @@ class Script(unittest.TestCase):
         with open(os.path.join(self.folder, "log", "server.log"), encoding="utf-8") as log:
             return log.read().splitlines()
 
-    @unittest.skipIf(os.name == "nt", "Windows sends no such signals")
-    def test_serves_until_a_signal_stops_it(self):
-        for number in (signal.SIGINT, signal.SIGTERM):
-            with self.subTest(signal=number):
-                process = self.start("-a", "127.0.0.1", "-p", "0")
-                first = process.stderr.readline()
-                port = int(re.search(r"listening on 127\.0\.0\.1 port (\d+)", first).group(1))
-                with socket.create_connection(("127.0.0.1", port), PATIENCE) as sock:
-                    sock.sendall(in_bytes(PRESENCE))
-                    self.assertEqual(codes(sock.recv(10_000)), [200])
-                    for _ in range(2):
-                        process.send_signal(number)
-                    self.assertEqual(process.wait(PATIENCE), 0)
-                rest = process.stderr.read().splitlines()
-                self.assertEqual(len(rest), 1, rest)
-                self.assertRegex(rest[0], " INFO server stopped$")
+    def assert_serves_until(self, number):
+        process = self.start("-a", "127.0.0.1", "-p", "0")
+        first = process.stderr.readline()
+        port = int(re.search(r"listening on 127\.0\.0\.1 port (\d+)", first).group(1))
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as sock:
+            for _ in range(2):
+                sock.sendall(in_bytes(PRESENCE))
+                self.assertEqual(codes(sock.recv(10_000)), [200])
+            for _ in range(2):
+                process.send_signal(number)
+            self.assertEqual(process.wait(PATIENCE), 0)
+        rest = process.stderr.read().splitlines()
+        self.assertEqual(len(rest), 1, rest)
+        self.assertRegex(rest[0], " INFO server stopped$")
+
+    def test_ctrl_c_stops_it(self):
+        self.assert_serves_until(signal.SIGINT)
+
+    def test_sigterm_stops_it(self):
+        self.assert_serves_until(signal.SIGTERM)
+
+    def test_log_tells_the_story(self):
+        self.assert_serves_until(signal.SIGTERM)
         verbs = [LINE.fullmatch(line).group(2).split()[0] for line in self.logged()]
-        self.assertEqual(verbs, ["listening", "received", "processed", "sent", "stopped"] * 2)
+        self.assertEqual(verbs[:5], ["listening", "received", "processed", "sent", "received"])
+        self.assertEqual(verbs[-1], "stopped")
 
 
 if __name__ == "__main__":
