@@ -172,11 +172,15 @@ def is_unfinished(text: str) -> bool:
     return False
 
 
-# The beginnings of a string (all but an escape cut in two), and of other values cut in two.
-OPEN_STRING = r'((?:[^"]|"(?:[^"\\]|\\.)*")*"(?:[^"\\]|\\u[0-9a-fA-F]{4}|\\[^u])*)(?:\\(?:u[0-9a-fA-F]{0,3})?)?'
+OPEN_STRING = (
+    r'((?:[^"]|"(?:[^"\\]|\\.)*")*'  # strings that are closed, what is between them, and then one ...
+    r'"(?:[^"\\]|\\u[0-9a-fA-F]{4}|\\[^u])*)'  # ... that is open, as far as its characters are whole ...
+    r"(?:\\(?:u[0-9a-fA-F]{0,3})?)?"  # ... and at its end perhaps the beginning of an escape
+)
 CUT_VALUE = (
-    r"(?<![\w.+-])(?:t|tr|tru|f|fa|fal|fals|n|nu|nul|-"
-    r"|-?(?:0|[1-9][0-9]*)(?:\.|(?:\.[0-9]+)?[eE][+-]?))\Z"
+    r"(?<![\w.+-])"  # from its very beginning ...
+    r"(?:t|tr|tru|f|fa|fal|fals|n|nu|nul"  # ... a word or ...
+    r"|-|-?(?:0|[1-9][0-9]*)(?:\.|(?:\.[0-9]+)?[eE][+-]?))\Z"  # ... a number that wants more
 )
 
 
@@ -320,9 +324,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Return the arguments of the command line; with wrong ones say so and exit with code 2."""
     parser = argparse.ArgumentParser(description="Tell a JIM server who is present and show its answer.")
     parser.add_argument("addr", help="IP address or name of the server")
-    parser.add_argument("port", nargs="?", type=int, default=DEFAULT_PORT, help="its TCP port, by default %(default)s")
-    parser.add_argument("-n", "--name", default=DEFAULT_NAME, help="account name, by default %(default)s")
-    parser.add_argument("--log-level", choices=LEVELS, default=LEVELS[0], help="least important records in the log file, by default %(default)s")
+    parser.add_argument("port", nargs="?", type=int, default=DEFAULT_PORT, help="TCP port (%(default)s)")
+    parser.add_argument("-n", "--name", default=DEFAULT_NAME, help="account name (%(default)s)")
+    parser.add_argument(
+        "--log-level", choices=LEVELS, default=LEVELS[0], help="for the log file (%(default)s)"
+    )
     arguments = parser.parse_args(argv)
     if not 1 <= arguments.port <= MAX_PORT:
         parser.error(f"a port is a number from 1 to {MAX_PORT}, not {arguments.port}")

@@ -121,7 +121,8 @@ def wrong_type(name: str, value: object, wanted: str) -> ProtocolError:
     """Return the error that a field is missing or of another type than `wanted`."""
     if value is MISSING:
         return ProtocolError(f"'{name}' is missing")
-    return ProtocolError(f"'{name}' has to be {wanted}, it is {JSON_TYPES.get(type(value), 'something else')}")
+    found = JSON_TYPES.get(type(value), "something else")
+    return ProtocolError(f"'{name}' has to be {wanted}, it is {found}")
 
 
 def refuse_constant(name: str) -> None:
@@ -189,11 +190,15 @@ def is_unfinished(text: str) -> bool:
     return False
 
 
-# The beginnings of a string (all but an escape cut in two), and of other values cut in two.
-OPEN_STRING = r'((?:[^"]|"(?:[^"\\]|\\.)*")*"(?:[^"\\]|\\u[0-9a-fA-F]{4}|\\[^u])*)(?:\\(?:u[0-9a-fA-F]{0,3})?)?'
+OPEN_STRING = (
+    r'((?:[^"]|"(?:[^"\\]|\\.)*")*'  # strings that are closed, what is between them, and then one ...
+    r'"(?:[^"\\]|\\u[0-9a-fA-F]{4}|\\[^u])*)'  # ... that is open, as far as its characters are whole ...
+    r"(?:\\(?:u[0-9a-fA-F]{0,3})?)?"  # ... and at its end perhaps the beginning of an escape
+)
 CUT_VALUE = (
-    r"(?<![\w.+-])(?:t|tr|tru|f|fa|fal|fals|n|nu|nul|-"
-    r"|-?(?:0|[1-9][0-9]*)(?:\.|(?:\.[0-9]+)?[eE][+-]?))\Z"
+    r"(?<![\w.+-])"  # from its very beginning ...
+    r"(?:t|tr|tru|f|fa|fal|fals|n|nu|nul"  # ... a word or ...
+    r"|-|-?(?:0|[1-9][0-9]*)(?:\.|(?:\.[0-9]+)?[eE][+-]?))\Z"  # ... a number that wants more
 )
 
 
@@ -452,9 +457,11 @@ def explain(error: OSError | UnicodeError, address: str, port: int) -> str:
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Return the arguments of the command line; with wrong ones say so and exit with code 2."""
     parser = argparse.ArgumentParser(description="Answer the presence messages of JIM clients, until Ctrl+C.")
-    parser.add_argument("-p", dest="port", type=int, default=DEFAULT_PORT, help="TCP port, by default %(default)s; 0 lets the system choose")
-    parser.add_argument("-a", dest="addr", default="", help="IP address to listen on, by default all there are")
-    parser.add_argument("--log-level", choices=LEVELS, default=LEVELS[0], help="least important records in the log file, by default %(default)s")
+    parser.add_argument("-p", dest="port", type=int, default=DEFAULT_PORT, help="TCP port (%(default)s)")
+    parser.add_argument("-a", dest="addr", default="", help="IP address to listen on (all there are)")
+    parser.add_argument(
+        "--log-level", choices=LEVELS, default=LEVELS[0], help="for the log file (%(default)s)"
+    )
     arguments = parser.parse_args(argv)
     if not 0 <= arguments.port <= MAX_PORT:
         parser.error(f"a port is a number from 0 to {MAX_PORT}, not {arguments.port}")
@@ -469,8 +476,8 @@ def run(arguments: argparse.Namespace) -> int:
         LOG.error(explain(error, arguments.addr, arguments.port))
         return 1
     with listener, contextlib.closing(Server(listener)) as server:
-        port = listener.getsockname()[1]
-        LOG.info("listening on %s port %d, log in %s, stop with Ctrl+C", arguments.addr or "all addresses", port, LOG_FILE)
+        where = f"{arguments.addr or 'all addresses'} port {listener.getsockname()[1]}"
+        LOG.info("listening on %s, log in %s, stop with Ctrl+C", where, LOG_FILE)
         server.serve_forever()
 
 

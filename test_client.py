@@ -2,6 +2,8 @@
 
     python -m unittest test_client              all of them
     python -m unittest -v test_client           the same, with their names: what the client does
+
+A test states one fact and is named for it. None sleeps, and none leaves a file behind.
 """
 
 from __future__ import annotations
@@ -52,7 +54,9 @@ class CreatePresence(unittest.TestCase):
     def test_without_a_status(self):
         with mock.patch("client.time", Clock(NOW)):
             presence = client.create_presence("C0deMaver1ck")
-        self.assertEqual(presence, {"action": "presence", "time": NOW, "user": {"account_name": "C0deMaver1ck"}})
+        self.assertEqual(
+            presence, {"action": "presence", "time": NOW, "user": {"account_name": "C0deMaver1ck"}}
+        )
 
     def test_with_a_status(self):
         with mock.patch("client.time", Clock(NOW)):
@@ -146,7 +150,9 @@ class ProcessResponse(unittest.TestCase):
         for code in (0, 1, -200, 199, 203, 299, 300, 405, 501, 999, 20000, True, False):
             with self.subTest(code=code), self.assertRaises(ProtocolError) as caught:
                 client.process_response({"response": code})
-            self.assertEqual(str(caught.exception), f"it answers with a response code that JIM has not: {code}")
+            self.assertEqual(
+                str(caught.exception), f"it answers with a response code that JIM has not: {code}"
+            )
 
     def test_codes_of_a_wrong_type(self):
         for code in ("200", 200.0, None, [200], {"200": 200}, float("nan")):
@@ -192,18 +198,34 @@ class TakeMessage(unittest.TestCase):
         self.assertEqual(client.take_message(text)[1], len(text))
 
     def test_what_can_be_no_object_is_refused_at_once(self):
-        for text in ("hello", "[", "[]", "4", "42", '"a', "null", "nul", "\ufeff{", "\x00", "\x16\x03", "}", "'"):
+        for text in (
+            "hello",
+            "[",
+            "[]",
+            "4",
+            "42",
+            '"a',
+            "null",
+            "nul",
+            "\ufeff{",
+            "\x00",
+            "\x16\x03",
+            "}",
+            "'",
+        ):
             with self.subTest(text=text), self.assertRaises(ProtocolError) as caught:
                 client.take_message(text)
             self.assertRegex(str(caught.exception), "^a message is a JSON object")
 
     def test_faults_inside_an_object_are_refused_at_once(self):
         for text in (
-            "{]", "{,", "{1", "{'a", '{"a"}', '{"a" 1', '{"a",', '{"a": }', '{"a": ,', '{"a": 1,}', '{"a": [1,]',
-            '{"a": [1}', '{"a": {]', '{"a": [1 2', '{"a": 01', '{"a": +1', '{"a": .5', '{"a": 1.x', '{"a": 1. ',
-            '{"a": 1.5.', '{"a": 1e5e', '{"a": 1e+-', '{"a": -x', '{"a": - ', '{"a": --', '{"a": 0x', '{"a": tr ',
-            '{"a": trux', '{"a": 1t', '{"a": "x"t', '{"a": "x".', '{t', '{"a" t', '{"a": True', '{"a": "\\x', '{"a": "\n',
-            '{"a": "\\u12x', '{"a": "\\u12 ', '{"a": "\t', '{"a": "\x00', '{"\\x', '{"a": "b" "', '{"a": Na', '{"a": I',
+            "{]", "{,", "{1", "{'a", '{"a"}', '{"a" 1', '{"a",', "{t", '{"a" t', '{"\\x',
+            '{"a": }', '{"a": ,', '{"a": 1,}', '{"a": [1,]', '{"a": [1}', '{"a": {]', '{"a": [1 2',
+            '{"a": 01', '{"a": +1', '{"a": .5', '{"a": 1.x', '{"a": 1. ', '{"a": 1.5.', '{"a": 1e5e',
+            '{"a": 1e+-', '{"a": -x', '{"a": - ', '{"a": --', '{"a": 0x', '{"a": 1t',
+            '{"a": tr ', '{"a": trux', '{"a": True', '{"a": Na', '{"a": I',
+            '{"a": "x"t', '{"a": "x".', '{"a": "b" "', '{"a": "\n', '{"a": "\t', '{"a": "\x00',
+            '{"a": "\\x', '{"a": "\\u12x', '{"a": "\\u12 ',
         ):  # fmt: skip
             with self.subTest(text=text), self.assertRaises(ProtocolError) as caught:
                 client.take_message(text)
@@ -318,7 +340,9 @@ class SendMessage(WireTest):
         return self.server.recv(10_000)
 
     def test_sends_json(self):
-        self.assertEqual(self.sent({"action": "presence", "time": 1.5}), b'{"action": "presence", "time": 1.5}')
+        self.assertEqual(
+            self.sent({"action": "presence", "time": 1.5}), b'{"action": "presence", "time": 1.5}'
+        )
 
     def test_letters_go_as_they_are(self):
         self.assertEqual(self.sent({"account_name": "Жанна"}), '{"account_name": "Жанна"}'.encode())
@@ -417,7 +441,15 @@ class ReceiveMessage(WireTest):
             client.receive_message(self.sock)
 
     def test_what_is_not_jim_is_refused_though_the_connection_stands(self):
-        for data in (b"HTTP/1.1 400 Bad Request", b"[]", b"200", b"{'response': 200}", b"\xff", b'{"a": "\xff', b"{]"):
+        for data in (
+            b"HTTP/1.1 400 Bad Request",
+            b"[]",
+            b"200",
+            b"{'response': 200}",
+            b"\xff",
+            b'{"a": "\xff',
+            b"{]",
+        ):
             with self.subTest(data=data):
                 self.setUp()
                 self.server.sendall(data)
@@ -545,9 +577,11 @@ class Connect(NetTest):
 
     def test_a_place_that_is_not_the_last_has_half_of_the_time(self):
         places = [(socket.AF_INET, ("127.0.0.2", self.port)), (socket.AF_INET, ("127.0.0.1", self.port))]
-        with mock.patch("client.look_up", return_value=places), mock.patch("client.monotonic", Clock(1000.0)):
-            with mock.patch("client.dial", wraps=client.dial) as dial:
-                client.connect("a.name", self.port, 1008.0).close()
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(mock.patch("client.look_up", return_value=places))
+            stack.enter_context(mock.patch("client.monotonic", Clock(1000.0)))
+            dial = stack.enter_context(mock.patch("client.dial", wraps=client.dial))
+            client.connect("a.name", self.port, 1008.0).close()
         self.assertEqual([call[0] for call in dial.call_args_list], [(*places[0], 4.0), (*places[1], 8.0)])
 
     def test_leaves_a_trace(self):
@@ -559,9 +593,9 @@ class Connect(NetTest):
 
     def test_failing_connection_is_closed(self):
         self.listener.close()
-        with mock.patch("socket.socket.close", autospec=True, side_effect=socket.socket.close) as close:
-            with self.assertRaises(ConnectionRefusedError):
-                self.connect("127.0.0.1")
+        patch = mock.patch("socket.socket.close", autospec=True, side_effect=socket.socket.close)
+        with patch as close, self.assertRaises(ConnectionRefusedError):
+            self.connect("127.0.0.1")
         self.assertEqual(close.call_count, 1)
 
 
@@ -603,7 +637,10 @@ class Explain(unittest.TestCase):
             (ConnectionRefusedError(), "nobody listens at ::5 port 80: is the server running?"),
             (ConnectionResetError(), "::5 port 80 closed the connection without an answer"),
             (BrokenPipeError(), "::5 port 80 closed the connection without an answer"),
-            (OSError(errno.ENETUNREACH, "no way"), f"cannot reach ::5 port 80: [Errno {errno.ENETUNREACH}] no way"),
+            (
+                OSError(errno.ENETUNREACH, "no way"),
+                f"cannot reach ::5 port 80: [Errno {errno.ENETUNREACH}] no way",
+            ),
         ):
             with self.subTest(error=error):
                 self.assertEqual(client.explain(error, "::5", 80), text)
@@ -726,7 +763,9 @@ class OneLineFormatterTest(unittest.TestCase):
 
     def test_line_breaks_of_a_peer_are_escaped(self):
         line = self.formatter.format(self.record(msg="a\n2023-11-14 22:13:20,500 INFO client forged\u2028"))
-        self.assertTrue(line.endswith(r"INFO client a\n2023-11-14 22:13:20,500 INFO client forged\u2028"), line)
+        self.assertTrue(
+            line.endswith(r"INFO client a\n2023-11-14 22:13:20,500 INFO client forged\u2028"), line
+        )
 
     def test_traceback_is_part_of_the_line(self):
         record = self.record()
@@ -734,7 +773,10 @@ class OneLineFormatterTest(unittest.TestCase):
             raise ZeroDivisionError("division by zero")
         except ZeroDivisionError:
             record.exc_info = sys.exc_info()
-        self.assertRegex(self.formatter.format(record), r"client text\\nTraceback .*\\nZeroDivisionError: division by zero$")
+        self.assertRegex(
+            self.formatter.format(record),
+            r"client text\\nTraceback .*\\nZeroDivisionError: division by zero$",
+        )
 
 
 class LogFile(unittest.TestCase):
@@ -826,7 +868,9 @@ class LogFileHandlerTest(LogTest):
         LOG.debug("the program goes on")
         LOG.info("here too")
         warning, info = self.messages(self.shown())
-        self.assertRegex(warning, r"^cannot write the log .*client\.log, going on without it: .*" + re.escape(self.folder))
+        self.assertRegex(
+            warning, r"^cannot write the log .*client\.log, going on without it: .*" + re.escape(self.folder)
+        )
         self.assertEqual(info, "here too")
 
     @unittest.skipUnless(os.path.exists("/dev/full"), "no device here is always full")
@@ -839,7 +883,9 @@ class LogFileHandlerTest(LogTest):
         client_log_config.close()
         warnings = [line for line in self.shown() if " WARNING " in line]
         self.assertEqual(len(warnings), 1, warnings)
-        self.assertRegex(warnings[0], "cannot write the log .*client.log, going on without it: .*No space left on device")
+        self.assertRegex(
+            warnings[0], "cannot write the log .*client.log, going on without it: .*No space left on device"
+        )
         self.assertEqual(len(self.shown()), 4)
 
 
@@ -886,7 +932,9 @@ class Main(LogTest):
         ):
             with self.subTest(answer=answer):
                 code, shown = self.run_main(answer)
-                self.assertEqual((code, shown[-1]), (1, f"127.0.0.1 port {self.port} does not speak JIM: {reason}"))
+                self.assertEqual(
+                    (code, shown[-1]), (1, f"127.0.0.1 port {self.port} does not speak JIM: {reason}")
+                )
 
     def test_no_answer(self):
         told = f"127.0.0.1 port {self.port} closed the connection without an answer"
@@ -952,14 +1000,24 @@ class Script(NetTest):
         super().setUp()
         folder = tempfile.TemporaryDirectory(prefix="jim-")
         self.addCleanup(folder.cleanup)
-        self.folder = folder.name
+        self.folder = os.path.join(folder.name, "alone")
+        os.mkdir(self.folder)
         for name in ("client.py", "client_log_config.py"):
             shutil.copy(os.path.join(HERE, name), self.folder)
 
     def start(self):
         """Start the script in another current folder; return the process and the server's socket."""
         process = subprocess.Popen(
-            [sys.executable, "-X", "dev", "-W", "error", os.path.join(self.folder, "client.py"), "127.0.0.1", str(self.port)],
+            [
+                sys.executable,
+                "-X",
+                "dev",
+                "-W",
+                "error",
+                os.path.join(self.folder, "client.py"),
+                "127.0.0.1",
+                str(self.port),
+            ],
             cwd=tempfile.gettempdir(),
             env={**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii"},
             stderr=subprocess.PIPE,

@@ -2,6 +2,8 @@
 
     python -m unittest test_server              all of them
     python -m unittest -v test_server           the same, with their names: what the server does
+
+A test states one fact and is named for it. None sleeps, and none leaves a file behind.
 """
 
 from __future__ import annotations
@@ -122,8 +124,13 @@ class ProcessClientMessage(unittest.TestCase):
 
     def test_fields_of_a_wrong_type(self):
         types = {
-            "null": None, "a boolean": True, "a number": 5, "a string": "5", "an array": [5], "an object": {"a": 5},
-        }  # fmt: skip
+            "null": None,
+            "a boolean": True,
+            "a number": 5,
+            "a string": "5",
+            "an array": [5],
+            "an object": {"a": 5},
+        }
         for wanted, fields in {
             "a string": ("action", "type", "account_name", "status"),
             "a number": ("time",),
@@ -171,7 +178,12 @@ class ProcessClientMessage(unittest.TestCase):
         self.assertEqual(error, r"the action '\n\x1b\u202e\ud800' is not served here, only 'presence' is")
 
     def test_what_is_no_object_is_refused(self):
-        for message, found in (([], "an array"), (None, "null"), ("presence", "a string"), (b"", "something else")):
+        for message, found in (
+            ([], "an array"),
+            (None, "null"),
+            ("presence", "a string"),
+            (b"", "something else"),
+        ):
             with self.subTest(message=message):
                 self.assert_refused(message, f"'message' has to be an object, it is {found}")
 
@@ -216,18 +228,34 @@ class TakeMessage(unittest.TestCase):
         self.assertEqual(server.take_message(text)[1], len(text))
 
     def test_what_can_be_no_object_is_refused_at_once(self):
-        for text in ("hello", "[", "[]", "4", "42", '"a', "null", "nul", "\ufeff{", "\x00", "\x16\x03", "}", "'"):
+        for text in (
+            "hello",
+            "[",
+            "[]",
+            "4",
+            "42",
+            '"a',
+            "null",
+            "nul",
+            "\ufeff{",
+            "\x00",
+            "\x16\x03",
+            "}",
+            "'",
+        ):
             with self.subTest(text=text), self.assertRaises(ProtocolError) as caught:
                 server.take_message(text)
             self.assertRegex(str(caught.exception), "^a message is a JSON object")
 
     def test_faults_inside_an_object_are_refused_at_once(self):
         for text in (
-            "{]", "{,", "{1", "{'a", '{"a"}', '{"a" 1', '{"a",', '{"a": }', '{"a": ,', '{"a": 1,}', '{"a": [1,]',
-            '{"a": [1}', '{"a": {]', '{"a": [1 2', '{"a": 01', '{"a": +1', '{"a": .5', '{"a": 1.x', '{"a": 1. ',
-            '{"a": 1.5.', '{"a": 1e5e', '{"a": 1e+-', '{"a": -x', '{"a": - ', '{"a": --', '{"a": 0x', '{"a": tr ',
-            '{"a": trux', '{"a": 1t', '{"a": "x"t', '{"a": "x".', '{t', '{"a" t', '{"a": True', '{"a": "\\x', '{"a": "\n',
-            '{"a": "\\u12x', '{"a": "\\u12 ', '{"a": "\t', '{"a": "\x00', '{"\\x', '{"a": "b" "', '{"a": Na', '{"a": I',
+            "{]", "{,", "{1", "{'a", '{"a"}', '{"a" 1', '{"a",', "{t", '{"a" t', '{"\\x',
+            '{"a": }', '{"a": ,', '{"a": 1,}', '{"a": [1,]', '{"a": [1}', '{"a": {]', '{"a": [1 2',
+            '{"a": 01', '{"a": +1', '{"a": .5', '{"a": 1.x', '{"a": 1. ', '{"a": 1.5.', '{"a": 1e5e',
+            '{"a": 1e+-', '{"a": -x', '{"a": - ', '{"a": --', '{"a": 0x', '{"a": 1t',
+            '{"a": tr ', '{"a": trux', '{"a": True', '{"a": Na', '{"a": I',
+            '{"a": "x"t', '{"a": "x".', '{"a": "b" "', '{"a": "\n', '{"a": "\t', '{"a": "\x00',
+            '{"a": "\\x', '{"a": "\\u12x', '{"a": "\\u12 ',
         ):  # fmt: skip
             with self.subTest(text=text), self.assertRaises(ProtocolError) as caught:
                 server.take_message(text)
@@ -724,22 +752,30 @@ class Trouble(ServerTest):
     """Server: what fails costs one client, not the others."""
 
     def test_unforeseen_failure_is_answered_with_500(self):
-        with self.assertLogs(LOG, "ERROR"), mock.patch("server.check_presence", side_effect=ZeroDivisionError):
+        with self.assertLogs(LOG, "ERROR"), mock.patch(
+            "server.check_presence", side_effect=ZeroDivisionError
+        ):
             answer = self.received_to_the_end(self.connect(in_bytes(PRESENCE)))
         (response,) = in_objects(answer)
         self.assertEqual(response["response"], 500)
         self.assertEqual(response["error"], "the server failed, which is not your fault")
 
     def test_unforeseen_failure_is_logged_with_its_place(self):
-        with self.assertLogs(LOG, "ERROR") as logs, mock.patch("server.check_presence", side_effect=ZeroDivisionError):
+        with self.assertLogs(LOG, "ERROR") as logs, mock.patch(
+            "server.check_presence", side_effect=ZeroDivisionError
+        ):
             self.received_to_the_end(self.connect(in_bytes(PRESENCE)))
         self.assertEqual(len(logs.records), 1)
-        self.assertRegex(logs.output[0], r"(?s)failed to serve 127.0.0.1 port \d+.*in process_client_message.*ZeroDivision")
+        self.assertRegex(
+            logs.output[0], r"(?s)failed to serve 127.0.0.1 port \d+.*in process_client_message.*ZeroDivision"
+        )
 
     def test_unforeseen_failure_costs_nobody_else(self):
         other = self.connect()
         self.accepted()
-        with self.assertLogs(LOG, "ERROR"), mock.patch("server.check_presence", side_effect=ZeroDivisionError):
+        with self.assertLogs(LOG, "ERROR"), mock.patch(
+            "server.check_presence", side_effect=ZeroDivisionError
+        ):
             self.received_to_the_end(self.connect(in_bytes(PRESENCE)))
         other.sendall(in_bytes(PRESENCE))
         self.assertEqual(self.received(other), [200])
@@ -762,7 +798,9 @@ class Trouble(ServerTest):
                 with contextlib.suppress(OSError):
                     sock.send(in_bytes(PRESENCE) * 100)
                 self.server.serve_once()
-        self.assertRegex(logs.output[0], r"^WARNING:server:dropped .* port \d+: it does not read its responses$")
+        self.assertRegex(
+            logs.output[0], r"^WARNING:server:dropped .* port \d+: it does not read its responses$"
+        )
 
     def test_refused_client_who_is_gone_is_dropped(self):
         self.connect()
@@ -862,7 +900,10 @@ class Room(ServerTest):
 
     def fill(self, selector=selectors.SelectSelector, sockets=512):
         """Start anew with a selector of another kind, as if it took so many sockets."""
-        patches = mock.patch("server.SELECT_SOCKETS", sockets), mock.patch("selectors.DefaultSelector", selector)
+        patches = (
+            mock.patch("server.SELECT_SOCKETS", sockets),
+            mock.patch("selectors.DefaultSelector", selector),
+        )
         for patch in patches:
             patch.start()
             self.addCleanup(patch.stop)
@@ -1004,9 +1045,15 @@ class Explain(unittest.TestCase):
 
     def test_each_has_its_advice(self):
         for error, text in (
-            (OSError(errno.EADDRINUSE, ""), "port 80 is taken: stop the program that uses it, or choose another with -p"),
+            (
+                OSError(errno.EADDRINUSE, ""),
+                "port 80 is taken: stop the program that uses it, or choose another with -p",
+            ),
             (OSError(errno.EACCES, ""), "port 80 takes special rights: choose one above 1023 with -p"),
-            (OSError(errno.EADDRNOTAVAIL, ""), "::5 is no address of this machine: leave out -a to listen on all it has"),
+            (
+                OSError(errno.EADDRNOTAVAIL, ""),
+                "::5 is no address of this machine: leave out -a to listen on all it has",
+            ),
             (socket.gaierror(-2, ""), "unknown address ::5: give an IP address of this machine"),
             (UnicodeError(), "unknown address ::5: give an IP address of this machine"),
             (OSError("what else"), "cannot listen on ::5 port 80: what else"),
@@ -1141,7 +1188,9 @@ class OneLineFormatterTest(unittest.TestCase):
 
     def test_line_breaks_of_a_peer_are_escaped(self):
         line = self.formatter.format(self.record(msg="a\n2023-11-14 22:13:20,500 INFO server forged\u2028"))
-        self.assertTrue(line.endswith(r"INFO server a\n2023-11-14 22:13:20,500 INFO server forged\u2028"), line)
+        self.assertTrue(
+            line.endswith(r"INFO server a\n2023-11-14 22:13:20,500 INFO server forged\u2028"), line
+        )
 
     def test_traceback_is_part_of_the_line(self):
         record = self.record()
@@ -1149,7 +1198,10 @@ class OneLineFormatterTest(unittest.TestCase):
             raise ZeroDivisionError("division by zero")
         except ZeroDivisionError:
             record.exc_info = sys.exc_info()
-        self.assertRegex(self.formatter.format(record), r"server text\\nTraceback .*\\nZeroDivisionError: division by zero$")
+        self.assertRegex(
+            self.formatter.format(record),
+            r"server text\\nTraceback .*\\nZeroDivisionError: division by zero$",
+        )
 
 
 class LogFile(unittest.TestCase):
@@ -1277,7 +1329,9 @@ class LogFileHandlerTest(LogTest):
         LOG.debug("the program goes on")
         LOG.info("here too")
         warning, info = self.messages(self.shown())
-        self.assertRegex(warning, r"^cannot write the log .*server\.log, going on without it: .*" + re.escape(self.folder))
+        self.assertRegex(
+            warning, r"^cannot write the log .*server\.log, going on without it: .*" + re.escape(self.folder)
+        )
         self.assertEqual(info, "here too")
 
     @unittest.skipUnless(os.path.exists("/dev/full"), "no device here is always full")
@@ -1291,7 +1345,9 @@ class LogFileHandlerTest(LogTest):
         server_log_config.close()
         warnings = [line for line in self.shown() if " WARNING " in line]
         self.assertEqual(len(warnings), 1, warnings)
-        self.assertRegex(warnings[0], "cannot write the log .*server.log, going on without it: .*No space left on device")
+        self.assertRegex(
+            warnings[0], "cannot write the log .*server.log, going on without it: .*No space left on device"
+        )
         self.assertEqual(len(self.shown()), 4)
 
 
@@ -1354,7 +1410,9 @@ class Main(LogTest):
             with mock.patch("server.Server.serve_forever", side_effect=KeyboardInterrupt):
                 server.main(["-a", address, "-p", "0"])
             first = self.messages(self.shown())[-2]
-            self.assertRegex(first, rf"^listening on {shown} port [1-9]\d*, log in .*server\.log, stop with Ctrl\+C$")
+            self.assertRegex(
+                first, rf"^listening on {shown} port [1-9]\d*, log in .*server\.log, stop with Ctrl\+C$"
+            )
 
     def test_log_level_is_that_of_the_log_file(self):
         with mock.patch("server.Server.serve_forever", side_effect=KeyboardInterrupt):
@@ -1369,7 +1427,8 @@ class Script(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory(prefix="jim-")
         self.addCleanup(folder.cleanup)
-        self.folder = folder.name
+        self.folder = os.path.join(folder.name, "alone")
+        os.mkdir(self.folder)
         for name in ("server.py", "server_log_config.py"):
             shutil.copy(os.path.join(HERE, name), self.folder)
 
