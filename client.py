@@ -132,15 +132,20 @@ def take_message(text: str) -> tuple[dict[str, object] | None, int]:
     if not text.isascii():
         check_utf8(text[:length])
     if not isinstance(message, dict):
-        raise ProtocolError(f"a message is a JSON object, not {text[:length]}")
+        raise no_object(text)
     return message, length
+
+
+def no_object(text: str) -> ProtocolError:
+    """Return the error that `text` is the beginning of something else than a JSON object."""
+    return ProtocolError(f"a message is a JSON object, it does not start with {text[0]!r}")
 
 
 def check_unfinished(text: str, error: json.JSONDecodeError) -> None:
     """Raise ProtocolError if `text`, which the parser left with `error`, is more than unfinished."""
     check_utf8(text)
     if text[:1] not in ("", "{"):
-        raise ProtocolError(f"a message is a JSON object, it does not start with {text[0]!r}")
+        raise no_object(text)
     if not is_unfinished(text):
         raise ProtocolError(f"not JSON: {error.msg} at character {error.pos + 1}")
     if len(text) == MAX_MESSAGE:

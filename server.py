@@ -40,8 +40,6 @@ RECEIVE_BYTES = 400  # read at once: a presence and more, and what Python still 
 LINGER_BYTES = 1024 * 1024  # read from a refused client, and forgotten, before it is cut off
 BACKLOG = 1024  # connections that may wait to be accepted
 SELECT_SOCKETS = 512  # what `select` takes on Windows; other selectors know no such limit
-
-
 IPV4_MAPPED = "::ffff:"  # how a socket for both shows an IPv4 address: as one of IPv6
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl+C, and how an operating system stops a server
 ADVICE = {  # for the person, by what keeps the server from listening
@@ -75,7 +73,7 @@ def process_client_message(message: dict[str, object]) -> dict[str, object]:
         response = {"response": 200, "time": time(), "alert": "OK"}
     except ProtocolError as error:
         response = create_error(400, str(error))
-    LOG.debug("processed to %s", response["response"])
+    LOG.debug("processed, response %s", response["response"])
     return response
 
 
@@ -103,7 +101,7 @@ def check_presence(message: dict[str, object]) -> None:
 
 def check_time(value: object) -> None:
     """Raise ProtocolError unless `value`, as found in a message, is a number of seconds."""
-    if not isinstance(value, (float, int)) or value is True or value is False:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise wrong_type("time", value, "a number")
     if not abs(value) <= MAX_TIME:
         raise ProtocolError("'time' is too large a number")
@@ -150,15 +148,20 @@ def take_message(text: str) -> tuple[dict[str, object] | None, int]:
     if not text.isascii():
         check_utf8(text[:length])
     if not isinstance(message, dict):
-        raise ProtocolError(f"a message is a JSON object, not {text[:length]}")
+        raise no_object(text)
     return message, length
+
+
+def no_object(text: str) -> ProtocolError:
+    """Return the error that `text` is the beginning of something else than a JSON object."""
+    return ProtocolError(f"a message is a JSON object, it does not start with {text[0]!r}")
 
 
 def check_unfinished(text: str, error: json.JSONDecodeError) -> None:
     """Raise ProtocolError if `text`, which the parser left with `error`, is more than unfinished."""
     check_utf8(text)
     if text[:1] not in ("", "{"):
-        raise ProtocolError(f"a message is a JSON object, it does not start with {text[0]!r}")
+        raise no_object(text)
     if not is_unfinished(text):
         raise ProtocolError(f"not JSON: {error.msg} at character {error.pos + 1}")
     if len(text) == MAX_MESSAGE:
@@ -223,11 +226,11 @@ class Client:
         sock.setblocking(False)
         self.sock = sock
         self.address = address
-        self.cut = b""
-        self.text = ""
+        self.cut = b""  # the beginning of a character, the rest of which is still to come
+        self.text = ""  # what has been received and is no whole message yet
         self.deadline = monotonic() + MESSAGE_TIMEOUT
         self.refused = False
-        self.linger_bytes = LINGER_BYTES
+        self.linger_bytes = LINGER_BYTES  # still to be read once it is refused
 
     def __str__(self) -> str:
         """Return the address and the port, for the log."""
@@ -289,7 +292,8 @@ class Server:
     def __init__(self, listener: socket.socket) -> None:
         """Prepare to accept clients from `listener`, which stays the caller's to close."""
         listener.setblocking(False)
-        self.listener = listener
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # clients' sockets inherit it ...
+        self.listener = listener  # ... so that a response does not wait for the one before to arrive
         self.selector = selectors.DefaultSelector()
         self.selector.register(listener, selectors.EVENT_READ)
         self.clients: set[Client] = set()

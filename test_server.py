@@ -190,7 +190,7 @@ class ProcessClientMessage(unittest.TestCase):
     def test_leaves_a_trace(self):
         with self.assertLogs(LOG, "DEBUG") as logs:
             server.process_client_message(PRESENCE)
-        self.assertEqual(logs.output, ["DEBUG:server:processed to 200"])
+        self.assertEqual(logs.output, ["DEBUG:server:processed, response 200"])
 
 
 class CreateError(unittest.TestCase):
@@ -267,8 +267,12 @@ class TakeMessage(unittest.TestCase):
     def test_reason_names_what_it_starts_with(self):
         self.assert_no_message("GET /", "a message is a JSON object, it does not start with 'G'")
 
-    def test_reason_names_what_it_is_instead(self):
-        self.assert_no_message("42", "a message is a JSON object, not 42")
+    def test_reason_is_short_however_long_the_text_is(self):
+        for text in ("42", "[" + "1, " * 200 + "1]"):
+            with self.subTest(text=text):
+                self.assert_no_message(
+                    text, f"a message is a JSON object, it does not start with '{text[0]}'"
+                )
 
     def test_constants_that_json_has_not_are_refused(self):
         for name in ("NaN", "Infinity", "-Infinity"):
@@ -608,6 +612,11 @@ class Conversation(ServerTest):
         for message, code in ((PRESENCE, 200), ({"action": "quit"}, 400), (PRESENCE, 200)):
             sock.sendall(in_bytes(message))
             self.assertEqual(self.received(sock), [code])
+
+    def test_responses_do_not_wait_for_each_other(self):
+        self.connect()
+        (client,) = self.accepted()
+        self.assertTrue(client.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
     def test_half_closed_client_gets_every_answer(self):
         sock = self.connect(in_bytes(PRESENCE) * 5)
@@ -1474,7 +1483,7 @@ class Script(unittest.TestCase):
     def test_log_tells_the_story(self):
         self.assert_serves_until(signal.SIGTERM)
         verbs = [LINE.fullmatch(line).group(2).split()[0] for line in self.logged()]
-        self.assertEqual(verbs[:5], ["listening", "received", "processed", "sent", "received"])
+        self.assertEqual(verbs[:5], ["listening", "received", "processed,", "sent", "received"])
         self.assertEqual(verbs[-1], "stopped")
 
 
