@@ -69,13 +69,14 @@ def create_presence(account_name: str = DEFAULT_NAME, status: str | None = None)
 
     Raises ProtocolError for a name that JIM does not allow and for a status that is no string.
     """
-    user: dict[str, object] = {"account_name": check_name(account_name)}
-    presence: dict[str, object] = {"action": "presence", "time": time(), "user": user}
+    presence: dict[str, object] = {"action": "presence", "time": time()}
+    user = {"account_name": check_name(account_name)}
     if status is not None:
         if not isinstance(status, str):
             raise ProtocolError("a status is a string")
         presence["type"] = "status"
         user["status"] = status
+    presence["user"] = user
     LOG.debug("created the presence of %s", account_name)
     return presence
 
