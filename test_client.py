@@ -713,7 +713,7 @@ class LogTest(unittest.TestCase):
         self.addCleanup(client_log_config.close)
 
     def set_log_file(self, path):
-        patch = mock.patch("client_log_config.LOG_FILE", path)
+        patch = mock.patch.object(client_log_config, "LOG_FILE", path)
         patch.start()
         self.addCleanup(patch.stop)
         self.log_file = path
@@ -1005,9 +1005,10 @@ class Script(NetTest):
         folder = tempfile.TemporaryDirectory(prefix="jim-")
         self.addCleanup(folder.cleanup)
         self.folder = os.path.join(folder.name, "alone")
-        os.mkdir(self.folder)
-        for name in ("client.py", "client_log_config.py"):
-            shutil.copy(os.path.join(HERE, name), self.folder)
+        for module in (client, client_log_config):
+            copy = os.path.join(self.folder, os.path.relpath(module.__file__, HERE))
+            os.makedirs(os.path.dirname(copy), exist_ok=True)
+            shutil.copy(module.__file__, copy)
 
     def start(self):
         """Start the script in another current folder; return the process and the server's socket."""

@@ -1123,7 +1123,7 @@ class LogTest(unittest.TestCase):
         self.addCleanup(server_log_config.close)
 
     def set_log_file(self, path):
-        patch = mock.patch("server_log_config.LOG_FILE", path)
+        patch = mock.patch.object(server_log_config, "LOG_FILE", path)
         patch.start()
         self.addCleanup(patch.stop)
         self.log_file = path
@@ -1437,9 +1437,10 @@ class Script(unittest.TestCase):
         folder = tempfile.TemporaryDirectory(prefix="jim-")
         self.addCleanup(folder.cleanup)
         self.folder = os.path.join(folder.name, "alone")
-        os.mkdir(self.folder)
-        for name in ("server.py", "server_log_config.py"):
-            shutil.copy(os.path.join(HERE, name), self.folder)
+        for module in (server, server_log_config):
+            copy = os.path.join(self.folder, os.path.relpath(module.__file__, HERE))
+            os.makedirs(os.path.dirname(copy), exist_ok=True)
+            shutil.copy(module.__file__, copy)
 
     def start(self, *arguments):
         """Start the script in another current folder; return the process."""
