@@ -251,29 +251,29 @@ def seconds_to(deadline: float) -> float:
 # The conversation: one presence, one response.
 
 
+def resolve(address: str, port: int, flags: int = 0) -> list[tuple[int, tuple[object, ...]]]:
+    """Return the family and the socket address of each place that `address` stands for, if it is known."""
+    host = address.encode() if address.isascii() else address  # bytes: no IDNA tables to import
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    except (OSError, UnicodeError):
+        return []
+    return [(family, where) for family, _, _, _, where in found]
+
+
 def look_up(address: str, port: int, deadline: float) -> list[tuple[int, tuple[object, ...]]]:
     """Return the places that `address` stands for: one if it is an IP address, all if it is a name.
 
-    A name is looked up in a thread, since `getaddrinfo` knows no time limit and no Ctrl+C.
+    A name is asked for in a thread, since `getaddrinfo` knows no time limit and no Ctrl+C.
     Raises socket.gaierror for an unknown name, socket.timeout.
     """
-    places: list[tuple[int, tuple[object, ...]]] = []
-
-    def ask(flags: int = 0) -> None:
-        host = address.encode() if address.isascii() else address  # bytes: no IDNA tables to import
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
-        except (OSError, UnicodeError):
-            return
-        places.extend((family, where) for family, _, _, _, where in found)
-
-    ask(socket.AI_NUMERICHOST)
+    places = resolve(address, port, socket.AI_NUMERICHOST)
     if not places:
-        thread = threading.Thread(target=ask, daemon=True)
+        thread = threading.Thread(target=lambda: places.extend(resolve(address, port)), daemon=True)
         thread.start()
         thread.join(seconds_to(deadline))
-        seconds_to(deadline)
     if not places:
+        seconds_to(deadline)  # too late is another error
         raise socket.gaierror("unknown name")
     return places
 
