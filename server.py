@@ -361,8 +361,9 @@ class Server:
         try:
             self.selector.register(self.listener, selectors.EVENT_READ)
         except (OSError, ValueError):
-            return
-        self.accepting = True
+            pass  # the next sweep tries again
+        else:
+            self.accepting = True
 
     def serve_client(self, client: Client) -> None:
         """Answer a client. Whatever goes wrong with that ends here, and costs nobody else anything."""
@@ -391,9 +392,9 @@ class Server:
             client.sock.shutdown(socket.SHUT_WR)
         except OSError:
             self.drop(client)
-            return
-        client.refused = True
-        client.deadline = monotonic() + LINGER_TIMEOUT
+        else:
+            client.refused = True
+            client.deadline = monotonic() + LINGER_TIMEOUT
 
     def drain(self, client: Client) -> None:
         """Read, and forget, what a refused client had still sent.

@@ -32,6 +32,8 @@ from server import LOG, Client, ProtocolError, Server
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 NOW = 1700000000.5  # seconds since 1970, for a clock that stands still
+SWEEP_INTERVAL = server.SWEEP_INTERVAL
+LINGER_TIMEOUT = server.LINGER_TIMEOUT
 PATIENCE = 10.0  # seconds that a test waits before it fails, and only then
 PRESENCE = {"action": "presence", "time": 1.5, "user": {"account_name": "Guest"}}
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (DEBUG|INFO|WARNING|ERROR) server (.*)")
@@ -322,7 +324,7 @@ class IsUnfinished(unittest.TestCase):
     """is_unfinished: whether nothing but its end is missing."""
 
     def test_whole_object_is_not_unfinished(self):
-        self.assertFalse(server.is_unfinished("{}"))
+        self.assertIs(server.is_unfinished("{}"), False)
 
     def test_beginning_is_unfinished(self):
         self.assertTrue(server.is_unfinished('{"a": '))
@@ -372,6 +374,9 @@ class ClientTest(unittest.TestCase):
         ):
             with self.subTest(address=address):
                 self.assertEqual(str(Client(self.sock, address)), shown)
+
+    def test_takes_little_memory(self):
+        self.assertFalse(hasattr(Client(self.sock, ("127.0.0.1", 5000)), "__dict__"))
 
     def test_never_waits(self):
         Client(self.sock, ("127.0.0.1", 5000))
@@ -455,7 +460,7 @@ class ReceiveMessages(WireTest):
             self.receive()
 
     def test_messages_before_a_fault_are_received(self):
-        for fault in (b"hello", b"\xff", b'{"a": \xff', b"{]"):
+        for fault in (b"hello", b"X", b"\xff", b'{"a": \xff', b"{]"):
             with self.subTest(fault=fault):
                 self.setUp()
                 self.peer.sendall(b'{"a": 1}{"a": 2}' + fault)
@@ -519,7 +524,14 @@ class SendMessage(WireTest):
     def test_leaves_a_trace(self):
         with self.assertLogs(LOG, "DEBUG") as logs:
             server.send_message(self.client.sock, {"a": 1}, self.client)
-        self.assertEqual(logs.output, ['DEBUG:server:sent to 127.0.0.1 port 5000: {"a": 1}'])
+            server.send_message(self.client.sock, {"a": 2})
+        self.assertEqual(
+            logs.output,
+            [
+                'DEBUG:server:sent to 127.0.0.1 port 5000: {"a": 1}',
+                'DEBUG:server:sent to the client: {"a": 2}',
+            ],
+        )
 
 
 class AnswerMessages(WireTest):
@@ -542,9 +554,10 @@ class ServerTest(unittest.TestCase):
     """What the tests of the server share: a server that takes its turns when the test says so."""
 
     def setUp(self):
-        patch = mock.patch("server.SWEEP_INTERVAL", 0.01)  # how long a turn with nothing to do lasts
-        patch.start()
-        self.addCleanup(patch.stop)
+        for name, seconds in (("SWEEP_INTERVAL", 0.01), ("LINGER_TIMEOUT", 2 * PATIENCE)):
+            patch = mock.patch.object(server, name, seconds)  # short turns, and no help from the sweep
+            patch.start()
+            self.addCleanup(patch.stop)
         self.listener = server.open_listener("127.0.0.1", 0)
         self.addCleanup(self.listener.close)
         self.start()
@@ -658,13 +671,28 @@ class Conversation(ServerTest):
             self.turns_until(lambda: not self.server.clients)
         self.assertEqual(logs.output, ["INFO:server:nothing but this"])
 
-    def test_client_who_resets_is_forgotten(self):
+    def test_client_who_resets_has_left_as_well(self):
         sock = self.connect()
         self.accepted()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-        sock.close()
-        self.turns_until(lambda: not self.server.clients)
-        self.assertEqual(self.received(self.connect(in_bytes(PRESENCE))), [200])
+        with self.assertLogs(LOG, "INFO") as logs:
+            LOG.info("nothing but this")
+            sock.close()
+            self.turns_until(lambda: not self.server.clients)
+        self.assertEqual(logs.output, ["INFO:server:nothing but this"])
+
+    def test_is_answered_in_the_turn_that_accepts_it(self):
+        sock = self.connect(in_bytes(PRESENCE))
+        self.server.serve_once()
+        self.assertEqual(codes(sock.recv(10_000)), [200])
+
+    def test_log_is_written_before_the_server_waits(self):
+        calls = mock.Mock()
+        calls.select.return_value = []
+        select = mock.patch.object(self.server.selector, "select", calls.select)
+        with select, mock.patch("server.write_out", calls.write_out):
+            self.server.serve_once()
+        self.assertEqual(calls.method_calls, [mock.call.write_out(), mock.call.select(0.01)])
 
     def test_close_closes_all_connections(self):
         sock = self.connect()
@@ -672,6 +700,7 @@ class Conversation(ServerTest):
         self.server.close()
         sock.settimeout(PATIENCE)
         self.assertEqual(sock.recv(1), b"")
+        self.assertIsNone(self.server.selector.get_map())
 
 
 class Refusal(ServerTest):
@@ -727,11 +756,11 @@ class Refusal(ServerTest):
 
     def test_ends_two_seconds_later_if_the_client_does_not_leave(self):
         clock = Clock()
-        with mock.patch("server.monotonic", clock):
+        with mock.patch("server.monotonic", clock), mock.patch("server.LINGER_TIMEOUT", LINGER_TIMEOUT):
             self.start()
             sock = self.connect(b"hello")
             self.received_to_the_end(sock)
-            for now, left in ((1001.9, 1), (1002.0 + 1.0, 0)):
+            for now, left in ((1001.9, 1), (1002.0, 0)):
                 clock.now = now
                 self.server.sweep()
                 self.assertEqual(len(self.server.clients), left)
@@ -860,6 +889,7 @@ class Deadline(ServerTest):
         port = sock.getsockname()[1]
         warning = f"WARNING:server:dropped 127.0.0.1 port {port}: no whole message in 60 s"
         self.assertEqual(logs.output, [warning])
+        self.assertEqual(sock.recv(1), b"")
 
     def test_dripping_does_not_help(self):
         sock = self.connect(b"{")
@@ -882,7 +912,7 @@ class Deadline(ServerTest):
             self.assertEqual(self.sweep_at(1110.0), 0)
 
     def test_is_looked_at_once_a_second(self):
-        with mock.patch("server.SWEEP_INTERVAL", 1.0):
+        with mock.patch("server.SWEEP_INTERVAL", SWEEP_INTERVAL):
             self.start()
             for now, sweeps in ((1000.9, 0), (1001.0, 1), (1001.9, 0), (1002.0, 1)):
                 self.connect().close()  # something to do, so that the turn is a short one
@@ -960,7 +990,7 @@ class Room(ServerTest):
         sock = self.connect()
         with self.assertLogs(LOG, "WARNING"):
             self.assertEqual(self.received_to_the_end(sock), b"")
-        self.assertFalse(self.server.accepting)
+        self.assertEqual((self.server.accepting, self.server.clients), (False, set()))
 
     def test_full_server_does_not_spin(self):
         self.fill(sockets=2)
@@ -975,6 +1005,7 @@ class Room(ServerTest):
         first, second = self.connect(), self.connect(in_bytes(PRESENCE))
         with self.assertLogs(LOG, "WARNING"):
             self.turns_until(lambda: not self.server.accepting)
+            self.server.next_sweep = float("inf")
             first.close()
             self.assertEqual(self.received(second), [200])
 
@@ -1102,6 +1133,11 @@ class ParseArgs(unittest.TestCase):
     def test_port_out_of_range_is_explained(self):
         self.assertRegex(self.assert_usage("-p", "65536"), "a port is a number from 0 to 65535, not 65536")
 
+    def test_levels(self):
+        for level in ("DEBUG", "INFO", "WARNING", "ERROR"):
+            with self.subTest(level=level):
+                self.assertEqual(server.parse_args(["--log-level", level]).log_level, level)
+
     def test_other_wrong_usage(self):
         for argv in (["7777"], ["--log-level", "LOUD"], ["-x"]):
             with self.subTest(argv=argv):
@@ -1213,6 +1249,23 @@ class OneLineFormatterTest(unittest.TestCase):
         )
 
 
+class Stop(unittest.TestCase):
+    """stop: what Ctrl+C and SIGTERM do."""
+
+    def test_first_signal_stops_and_those_that_follow_do_nothing(self):
+        for first in server.STOP_SIGNALS:
+            handlers = {number: signal.getsignal(number) for number in server.STOP_SIGNALS}
+            try:
+                server.on_stop_signals(server.stop)
+                with self.subTest(first=first), self.assertRaises(KeyboardInterrupt):
+                    signal.raise_signal(first)
+                for number in server.STOP_SIGNALS:
+                    signal.raise_signal(number)
+            finally:
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
+
+
 class LogFile(unittest.TestCase):
     """LOG_FILE: where the log is."""
 
@@ -1285,6 +1338,9 @@ class Configure(LogTest):
         record = LOG.makeRecord("server", logging.INFO, "server.py", 0, "text", (), None)
         self.assertEqual((record.threadName, record.processName, record.process), (None, None, None))
 
+    def test_other_loggers_are_as_ever(self):
+        self.assertIs(type(logging.getLogger("another")), logging.Logger)
+
     def test_close_silences_the_logger(self):
         server_log_config.configure()
         server_log_config.close()
@@ -1343,21 +1399,56 @@ class LogFileHandlerTest(LogTest):
         )
         self.assertEqual(info, "here too")
 
-    @unittest.skipUnless(os.path.exists("/dev/full"), "no device here is always full")
-    def test_full_disk_costs_one_warning(self):
+    def full_disk(self):
+        """Configure a log on a disk that is full."""
+        if not os.path.exists("/dev/full"):
+            self.skipTest("no device here is always full")
         os.mkdir(self.folder)
         os.symlink("/dev/full", self.log_file)
         server_log_config.configure()
+
+    def assert_one_warning(self):
+        warnings = [line for line in self.shown() if " WARNING " in line]
+        self.assertEqual(len(warnings), 1, warnings)
+        self.assertRegex(
+            warnings[0],
+            r"cannot write the log .*server\.log, going on without it: .*No space left on device",
+        )
+
+    def test_full_disk_costs_one_warning(self):
+        self.full_disk()
         for text in ("one", "x" * 100_000, "three"):
             LOG.info(text)
             server_log_config.write_out()
         server_log_config.close()
-        warnings = [line for line in self.shown() if " WARNING " in line]
-        self.assertEqual(len(warnings), 1, warnings)
-        self.assertRegex(
-            warnings[0], "cannot write the log .*server.log, going on without it: .*No space left on device"
-        )
+        self.assert_one_warning()
         self.assertEqual(len(self.shown()), 4)
+
+    def test_full_disk_is_noticed_by_a_record_too_long_to_wait(self):
+        self.full_disk()
+        LOG.debug("x" * 100_000)
+        self.assert_one_warning()
+
+    def test_full_disk_is_noticed_when_records_are_written_out(self):
+        self.full_disk()
+        LOG.debug("text")
+        self.assertEqual(self.shown(), [])
+        server_log_config.write_out()
+        self.assert_one_warning()
+
+    def test_full_disk_is_noticed_at_the_end(self):
+        self.full_disk()
+        LOG.debug("text")
+        server_log_config.close()
+        self.assert_one_warning()
+
+    def test_day_begins_at_midnight_sharp(self):
+        server_log_config.configure()
+        handler = LOG.handlers[-1]
+        for seconds, turns in ((-0.1, False), (0, True), (0.1, True)):
+            record = logging.makeLogRecord({"created": handler.rolloverAt + seconds})
+            with self.subTest(seconds=seconds):
+                self.assertIs(handler.shouldRollover(record), turns)
 
 
 class ConsoleHandlerTest(LogTest):
@@ -1373,7 +1464,9 @@ class ConsoleHandlerTest(LogTest):
                 os.write(writer, bytes(65536))
         os.set_blocking(writer, True)
         with open(writer, "w", encoding="utf-8") as stream, contextlib.redirect_stderr(stream):
+            before = time.monotonic()
             self.assertFalse(server_log_config.takes_a_line(stream))
+            self.assertLess(time.monotonic() - before, 0.5)
             server_log_config.configure()
             LOG.info("nobody reads this")
             self.assertEqual(self.messages(self.logged()), ["nobody reads this"])
@@ -1422,6 +1515,11 @@ class Main(LogTest):
             self.assertRegex(
                 first, rf"^listening on {shown} port [1-9]\d*, log in .*server\.log, stop with Ctrl\+C$"
             )
+
+    def test_log_is_closed_at_the_end(self):
+        with mock.patch("server.Server.serve_forever", side_effect=KeyboardInterrupt):
+            server.main(["-a", "127.0.0.1", "-p", "0"])
+        self.assertEqual([type(handler) for handler in LOG.handlers], [logging.NullHandler])
 
     def test_log_level_is_that_of_the_log_file(self):
         with mock.patch("server.Server.serve_forever", side_effect=KeyboardInterrupt):
@@ -1474,6 +1572,12 @@ class Script(unittest.TestCase):
         rest = process.stderr.read().splitlines()
         self.assertEqual(len(rest), 1, rest)
         self.assertRegex(rest[0], " INFO server stopped$")
+
+    def test_port_that_is_taken(self):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            process = self.start("-a", "127.0.0.1", "-p", str(listener.getsockname()[1]))
+            _, shown = process.communicate(timeout=PATIENCE)
+        self.assertEqual((process.returncode, shown.count("\n")), (1, 1), shown)
 
     def test_ctrl_c_stops_it(self):
         self.assert_serves_until(signal.SIGINT)
