@@ -27,10 +27,10 @@ MAX_MESSAGE = 640  # characters of a whole message; from JIM
 MAX_NAME = 25  # characters of an account name; from JIM
 WHITE_SPACE = " \t\r\n"  # what JSON allows between messages
 EXCHANGE_TIMEOUT = 10.0  # seconds from connecting to the whole answer: what a person waits for
-RECEIVE_BYTES = 400  # read at once: a response and more
+RECEIVE_BYTES = 400  # bytes asked of one `recv`: a usual response and some more
 STATUS = "Yep, I am here!"  # JIM's own example; some servers insist on a status
 
-MEANINGS = {  # every code of JIM, and what to show when the response itself has no text
+MEANINGS = {  # every code of JIM, and what stands for the text that its response lacks
     100: "OK",
     101: "OK",
     200: "OK",
@@ -50,7 +50,7 @@ FIRST_REFUSAL = 400  # this code and those above it say no
 ADVICE = (  # for the person, by what went wrong: the first that fits
     (socket.gaierror, "unknown server {address}: check the name, or give an IP address"),
     (ValueError, "{address} port {port} does not speak JIM: {error}"),
-    (socket.timeout, "no answer from {address} port {port} in {timeout:.0f} s: is it the right one?"),
+    (socket.timeout, "no answer from {address} port {port} in {timeout:.0f} s: does a JIM server run there?"),
     (ConnectionRefusedError, "nobody listens at {address} port {port}: is the server running?"),
     (ConnectionError, "{address} port {port} closed the connection without an answer"),
     (OSError, "cannot reach {address} port {port}: {error}"),
@@ -73,7 +73,7 @@ def create_presence(account_name: str = DEFAULT_NAME, status: str | None = None)
     user = {"account_name": check_name(account_name)}
     if status is not None:
         if not isinstance(status, str):
-            raise ProtocolError("a status is a string")
+            raise ProtocolError("a status has to be a string")
         presence["type"] = "status"
         user["status"] = status
     presence["user"] = user
@@ -84,19 +84,19 @@ def create_presence(account_name: str = DEFAULT_NAME, status: str | None = None)
 def check_name(name: str) -> str:
     """Return `name` if it can name an account: a string of 1 to 25 characters, else raise ProtocolError."""
     if not isinstance(name, str):
-        raise ProtocolError("an account name is a string")
+        raise ProtocolError("an account name has to be a string")
     if not 1 <= len(name) <= MAX_NAME:
-        raise ProtocolError(f"an account name has 1 to {MAX_NAME} characters, not {len(name)}")
+        raise ProtocolError(f"an account name has to have 1 to {MAX_NAME} characters, not {len(name)}")
     return name
 
 
 def response_code(message: dict[str, object]) -> int:
     """Return the code of a response; raise ProtocolError if it has none, or one that JIM has not."""
     if not isinstance(message, dict) or "response" not in message:
-        raise ProtocolError("it answers without a response code")
+        raise ProtocolError("its response has no code")
     code = message["response"]
     if not isinstance(code, int) or code not in MEANINGS:
-        raise ProtocolError(f"it answers with a response code that JIM has not: {code!r}")
+        raise ProtocolError(f"its response code is none of JIM's: {code!r:.20}")
     return code
 
 
@@ -117,6 +117,16 @@ ENCODER = json.JSONEncoder(ensure_ascii=False, check_circular=False)  # no messa
 DECODER = json.JSONDecoder(parse_constant=refuse_constant)
 
 
+def decode_utf8(data: bytes, *, ended: bool) -> tuple[str, bytes]:
+    """Return the text of `data`, and the bytes of a last character that is not whole yet.
+
+    Bytes that are not UTF-8 become lone surrogates, which `check_utf8` finds.
+    """
+    surrogate = data[-2:-1] == b"\xed" and data[-1:] >= b"\xa0"  # no UTF-8 goes on like this
+    text, used = codecs.utf_8_decode(data, "surrogateescape", ended or surrogate)
+    return text, data[used:]
+
+
 def take_message(text: str) -> tuple[dict[str, object] | None, int]:
     """Return the message at the start of `text` and its length, or (None, 0) while it is not whole.
 
@@ -129,46 +139,43 @@ def take_message(text: str) -> tuple[dict[str, object] | None, int]:
         check_unfinished(text, error)
         return None, 0
     except RecursionError:
-        raise ProtocolError("nested too deep") from None
+        raise ProtocolError("the message is nested too deep") from None
     if not text.isascii():
         check_utf8(text[:length])
     if not isinstance(message, dict):
-        raise no_object(text)
+        raise not_an_object(text)
     return message, length
 
 
-def no_object(text: str) -> ProtocolError:
-    """Return the error that `text` is the beginning of something else than a JSON object."""
-    return ProtocolError(f"a message is a JSON object, it does not start with {text[0]!r}")
+def not_an_object(text: str) -> ProtocolError:
+    """Return the error that `text` begins something other than a JSON object."""
+    return ProtocolError(f"a message is a JSON object and cannot start with {text[0]!r}")
 
 
 def check_unfinished(text: str, error: json.JSONDecodeError) -> None:
-    """Raise ProtocolError if `text`, which the parser left with `error`, is more than unfinished."""
+    """Raise ProtocolError unless `text`, at which the parser failed with `error`, lacks but its end."""
     check_utf8(text)
     if text[:1] not in ("", "{"):
-        raise no_object(text)
+        raise not_an_object(text)
     if not is_unfinished(text):
         raise ProtocolError(f"not JSON: {error.msg} at character {error.pos + 1}")
     if len(text) == MAX_MESSAGE:
-        raise ProtocolError(f"longer than {MAX_MESSAGE} characters")
+        raise ProtocolError(f"the message is longer than {MAX_MESSAGE} characters")
 
 
 def check_utf8(text: str) -> None:
-    """Raise ProtocolError if the decoder found bytes in `text` that are not UTF-8.
-
-    It leaves a lone surrogate in the place of each (the error handler "surrogateescape").
-    """
+    """Raise ProtocolError if `decode_utf8` found bytes in `text` that are not UTF-8."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise ProtocolError("not UTF-8") from None
+        raise ProtocolError("the message is not UTF-8") from None
 
 
 def is_unfinished(text: str) -> bool:
     """Tell whether `text` is good JSON as far as it goes, so that only its end is missing.
 
-    What the end may have cut in two is first mended; if the parser then stumbles over nothing
-    but the end itself, it has found no fault before.
+    What the end may have cut in two is mended first; if the parser then stumbles over nothing
+    but the end itself, there is no fault before it.
     """
     mended = mend_end(text).rstrip(WHITE_SPACE)
     try:
@@ -202,7 +209,7 @@ def mend_end(text: str) -> str:
 
 
 def send_message(sock: socket.socket, message: dict[str, object], deadline: float | None = None) -> None:
-    """Send all of `message` before `deadline` (of the clock `monotonic`; EXCHANGE_TIMEOUT from now).
+    """Send all of `message` before `deadline`, on the clock `monotonic` (EXCHANGE_TIMEOUT from now).
 
     Raises OSError: socket.timeout when it is too late, ConnectionError when the server is gone.
     """
@@ -215,23 +222,22 @@ def send_message(sock: socket.socket, message: dict[str, object], deadline: floa
 def receive_message(sock: socket.socket, deadline: float | None = None) -> dict[str, object]:
     """Return the next message, in however many pieces it arrives; what comes with it is dropped.
 
-    `deadline` is that of the last piece, as in `send_message`. Raises ProtocolError as soon as what
+    All of it has to arrive before `deadline`, as in `send_message`. Raises ProtocolError as soon as what
     arrives can be no message, ConnectionError when the server leaves instead, and socket.timeout.
     """
     deadline = deadline or start_deadline()
-    data, text, message = b"", "", None
+    cut, text, message = b"", "", None
     try:
         while message is None:
             sock.settimeout(seconds_to(deadline))
             piece = sock.recv(RECEIVE_BYTES)
-            data += piece
-            letters, used = codecs.utf_8_decode(data, "surrogateescape", not piece)
-            data, text = data[used:], (text + letters).lstrip(WHITE_SPACE)
+            letters, cut = decode_utf8(cut + piece, ended=not piece)
+            text = (text + letters).lstrip(WHITE_SPACE)
             message, _ = take_message(text)
             if not piece and message is None:
-                raise ProtocolError("cut short") if text else ConnectionError("no answer")
+                raise ProtocolError("the message is cut short") if text else ConnectionError("no answer")
     finally:
-        LOG.debug("received %s", text[:MAX_MESSAGE])
+        LOG.debug("received %s", text)
     return message
 
 
@@ -279,7 +285,7 @@ def look_up(address: str, port: int, deadline: float) -> list[tuple[int, tuple[o
 
 
 def dial(family: int, where: tuple[object, ...], seconds: float) -> socket.socket:
-    """Return a socket connected to a place within that many seconds; raise OSError if there is none."""
+    """Return a socket connected to `where` within that many seconds; raise OSError if that fails."""
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.settimeout(seconds)
@@ -309,11 +315,15 @@ def connect(address: str, port: int, deadline: float) -> socket.socket:
 def exchange(address: str, port: int, message: dict[str, object]) -> dict[str, object]:
     """Send `message` to a server and return what it answers, all of it within EXCHANGE_TIMEOUT.
 
-    Raises OSError and ProtocolError, as `connect`, `send_message` and `receive_message` do.
+    A server may answer and leave without having listened. Raises OSError and ProtocolError, as
+    `connect`, `send_message` and `receive_message` do.
     """
     deadline = start_deadline()
     with connect(address, port, deadline) as sock:
-        send_message(sock, message, deadline)
+        try:
+            send_message(sock, message, deadline)
+        except ConnectionError as error:
+            LOG.debug("not sent, but perhaps answered before: %r", error)
         return receive_message(sock, deadline)
 
 
@@ -328,13 +338,14 @@ def explain(error: Exception, address: str, port: int) -> str:
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Return the arguments of the command line; with wrong ones say so and exit with code 2."""
-    parser = argparse.ArgumentParser(description="Tell a JIM server who is present and show its answer.")
+    parser = argparse.ArgumentParser(description="Tell a JIM server who is present, and show its answer.")
     parser.add_argument("addr", help="IP address or name of the server")
-    parser.add_argument("port", nargs="?", type=int, default=DEFAULT_PORT, help="TCP port (%(default)s)")
-    parser.add_argument("-n", "--name", default=DEFAULT_NAME, help="account name (%(default)s)")
     parser.add_argument(
-        "--log-level", choices=LEVELS, default=LEVELS[0], help="for the log file (%(default)s)"
+        "port", nargs="?", type=int, default=DEFAULT_PORT, help="its TCP port (default: %(default)s)"
     )
+    parser.add_argument("-n", "--name", default=DEFAULT_NAME, help="account name (default: %(default)s)")
+    level = "least level that the log file takes: DEBUG, INFO, WARNING or ERROR (default: %(default)s)"
+    parser.add_argument("--log-level", metavar="LEVEL", choices=LEVELS, default=LEVELS[0], help=level)
     arguments = parser.parse_args(argv)
     if not 1 <= arguments.port <= MAX_PORT:
         parser.error(f"a port is a number from 1 to {MAX_PORT}, not {arguments.port}")
@@ -350,13 +361,14 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         presence = create_presence(arguments.name, STATUS)
         response = exchange(arguments.addr, arguments.port, presence)
-        answer, code = process_response(response), response_code(response)
+        answer = process_response(response)
     except (OSError, ValueError) as error:
         LOG.error(explain(error, arguments.addr, arguments.port))
         LOG.debug("the cause: %r", error)
         return 1
-    LOG.log(logging.ERROR if code >= FIRST_REFUSAL else logging.INFO, answer)
-    return int(code >= FIRST_REFUSAL)
+    refused = response_code(response) >= FIRST_REFUSAL
+    LOG.log(logging.ERROR if refused else logging.INFO, answer)
+    return 1 if refused else 0
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -366,7 +378,7 @@ def main(argv: list[str] | None = None) -> int:
         configure(arguments.log_level)
         return run(arguments)
     except KeyboardInterrupt:
-        LOG.error("stopped before the server has answered")
+        LOG.error("stopped before the server answered")
         return 130
     finally:
         close()

@@ -6,6 +6,7 @@ Importing this module opens and creates nothing: `configure` does, and `close` e
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -15,7 +16,18 @@ LINE_FORMAT = "%(asctime)s %(levelname)s %(module)s %(message)s"
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")  # what the log file may be limited to
 CONSOLE_LEVEL = logging.INFO
 
+
+class ScriptLogger(logging.Logger):
+    """A logger of client.py alone, which need not search the stack for the module that speaks."""
+
+    def findCaller(self, *_: object, **__: object) -> tuple[str, int, str, None]:
+        """Return where every record is said to come from: file, line, function, no stack."""
+        return "client.py", 0, "(unknown function)", None
+
+
+logging.setLoggerClass(ScriptLogger)
 LOG = logging.getLogger("client")
+logging.setLoggerClass(logging.Logger)
 LOG.addHandler(logging.NullHandler())  # until `configure` is called, records go nowhere
 
 
@@ -61,7 +73,7 @@ def configure(level: str = "DEBUG") -> None:
     the warning on the console is all that comes of it.
     """
     close()
-    LOG.setLevel(min(logging.getLevelName(level), CONSOLE_LEVEL))
+    LOG.setLevel(min(logging.getLevelName(level), CONSOLE_LEVEL))  # it makes a number of a name
     add_handler(logging.StreamHandler(), CONSOLE_LEVEL)
     try:
         os.makedirs(os.path.dirname(LOG_FILE), exist_ok=True)
@@ -78,11 +90,9 @@ def add_handler(handler: logging.Handler, level: int | str) -> None:
 
 
 def close() -> None:
-    """Take back what `configure` did: close the log file and fall silent."""
+    """Close the log file, and fall silent."""
     LOG.setLevel(logging.NOTSET)
     for handler in LOG.handlers[1:]:
         LOG.removeHandler(handler)
-        try:
+        with contextlib.suppress(OSError):  # of a full disk, which is known by now
             handler.close()
-        except OSError as error:  # the disk is full: what was buffered for it is lost
-            warn_of_no_log(error)

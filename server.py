@@ -33,18 +33,19 @@ MAX_NAME = 25  # characters of an account name; from JIM
 MAX_TIME = sys.float_info.max  # seconds; whatever is beyond is no finite number
 WHITE_SPACE = " \t\r\n"  # what JSON allows between messages
 MESSAGE_TIMEOUT = 60.0  # seconds from one whole message to the next: time to type one by hand
-LINGER_TIMEOUT = 2.0  # seconds for a refused client to hear of it and leave
+LINGER_TIMEOUT = 2.0  # seconds for a dismissed client to hear of it and leave
 SWEEP_INTERVAL = 1.0  # seconds from one look at the deadlines to the next
 FULL_RECORD_INTERVAL = 60.0  # seconds from one record that the server is full to the next
-RECEIVE_BYTES = 400  # read at once: a presence and more, and what Python still allocates fast (512 in all)
-LINGER_BYTES = 1024 * 1024  # read from a refused client, and forgotten, before it is cut off
+RECEIVE_BYTES = 400  # bytes asked of one `recv`: a usual presence, and what Python allocates fastest
+MESSAGES_A_TURN = 8  # answered before it is the next client's turn
+LINGER_BYTES = 1024 * 1024  # read from a dismissed client, and forgotten, before it is cut off
 BACKLOG = 1024  # connections that may wait to be accepted
 SELECT_SOCKETS = 512  # what `select` takes on Windows; other selectors know no such limit
 IPV4_MAPPED = "::ffff:"  # how a socket for both shows an IPv4 address: as one of IPv6
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl+C, and how an operating system stops a server
 ADVICE = {  # for the person, by what keeps the server from listening
     errno.EADDRINUSE: "port {port} is taken: stop the program that uses it, or choose another with -p",
-    errno.EACCES: "port {port} takes special rights: choose one above 1023 with -p",
+    errno.EACCES: "port {port} needs special rights: choose one above 1023 with -p",
     errno.EADDRNOTAVAIL: "{address} is no address of this machine: leave out -a to listen on all it has",
 }
 JSON_TYPES = {  # what JSON calls what its decoder returns
@@ -56,11 +57,15 @@ JSON_TYPES = {  # what JSON calls what its decoder returns
     bool: "a boolean",
     type(None): "null",
 }
-MISSING = object()  # in the place of a field that is not there
+MISSING = object()  # stands for a field that is not there
 
 
 class ProtocolError(ValueError):
     """What was received is not JIM; its text says why."""
+
+
+class ServerError(Exception):
+    """The server itself has failed; its cause is what a developer has to look at."""
 
 
 # The protocol: nothing here knows of sockets.
@@ -73,7 +78,7 @@ def process_client_message(message: dict[str, object]) -> dict[str, object]:
         response = {"response": 200, "time": time(), "alert": "OK"}
     except ProtocolError as error:
         response = create_error(400, str(error))
-    LOG.debug("processed, response %s", response["response"])
+    LOG.debug("processed a message, response %s", response["response"])
     return response
 
 
@@ -112,7 +117,7 @@ def check_string(name: str, value: object, longest: int | None = None) -> None:
     if not isinstance(value, str):
         raise wrong_type(name, value, "a string")
     if longest and not 0 < len(value) <= longest:
-        raise ProtocolError(f"'{name}' has to have 1 to {longest} characters, it has {len(value)}")
+        raise ProtocolError(f"'{name}' has to have 1 to {longest} characters, not {len(value)}")
 
 
 def wrong_type(name: str, value: object, wanted: str) -> ProtocolError:
@@ -120,7 +125,7 @@ def wrong_type(name: str, value: object, wanted: str) -> ProtocolError:
     if value is MISSING:
         return ProtocolError(f"'{name}' is missing")
     found = JSON_TYPES.get(type(value), "something else")
-    return ProtocolError(f"'{name}' has to be {wanted}, it is {found}")
+    return ProtocolError(f"'{name}' has to be {wanted}, not {found}")
 
 
 def refuse_constant(name: str) -> None:
@@ -130,6 +135,16 @@ def refuse_constant(name: str) -> None:
 
 ENCODER = json.JSONEncoder(ensure_ascii=False, check_circular=False)  # no message contains itself
 DECODER = json.JSONDecoder(parse_constant=refuse_constant)
+
+
+def decode_utf8(data: bytes, *, ended: bool) -> tuple[str, bytes]:
+    """Return the text of `data`, and the bytes of a last character that is not whole yet.
+
+    Bytes that are not UTF-8 become lone surrogates, which `check_utf8` finds.
+    """
+    surrogate = data[-2:-1] == b"\xed" and data[-1:] >= b"\xa0"  # no UTF-8 goes on like this
+    text, used = codecs.utf_8_decode(data, "surrogateescape", ended or surrogate)
+    return text, data[used:]
 
 
 def take_message(text: str) -> tuple[dict[str, object] | None, int]:
@@ -144,46 +159,43 @@ def take_message(text: str) -> tuple[dict[str, object] | None, int]:
         check_unfinished(text, error)
         return None, 0
     except RecursionError:
-        raise ProtocolError("nested too deep") from None
+        raise ProtocolError("the message is nested too deep") from None
     if not text.isascii():
         check_utf8(text[:length])
     if not isinstance(message, dict):
-        raise no_object(text)
+        raise not_an_object(text)
     return message, length
 
 
-def no_object(text: str) -> ProtocolError:
-    """Return the error that `text` is the beginning of something else than a JSON object."""
-    return ProtocolError(f"a message is a JSON object, it does not start with {text[0]!r}")
+def not_an_object(text: str) -> ProtocolError:
+    """Return the error that `text` begins something other than a JSON object."""
+    return ProtocolError(f"a message is a JSON object and cannot start with {text[0]!r}")
 
 
 def check_unfinished(text: str, error: json.JSONDecodeError) -> None:
-    """Raise ProtocolError if `text`, which the parser left with `error`, is more than unfinished."""
+    """Raise ProtocolError unless `text`, at which the parser failed with `error`, lacks but its end."""
     check_utf8(text)
     if text[:1] not in ("", "{"):
-        raise no_object(text)
+        raise not_an_object(text)
     if not is_unfinished(text):
         raise ProtocolError(f"not JSON: {error.msg} at character {error.pos + 1}")
     if len(text) == MAX_MESSAGE:
-        raise ProtocolError(f"longer than {MAX_MESSAGE} characters")
+        raise ProtocolError(f"the message is longer than {MAX_MESSAGE} characters")
 
 
 def check_utf8(text: str) -> None:
-    """Raise ProtocolError if the decoder found bytes in `text` that are not UTF-8.
-
-    It leaves a lone surrogate in the place of each (the error handler "surrogateescape").
-    """
+    """Raise ProtocolError if `decode_utf8` found bytes in `text` that are not UTF-8."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise ProtocolError("not UTF-8") from None
+        raise ProtocolError("the message is not UTF-8") from None
 
 
 def is_unfinished(text: str) -> bool:
     """Tell whether `text` is good JSON as far as it goes, so that only its end is missing.
 
-    What the end may have cut in two is first mended; if the parser then stumbles over nothing
-    but the end itself, it has found no fault before.
+    What the end may have cut in two is mended first; if the parser then stumbles over nothing
+    but the end itself, there is no fault before it.
     """
     mended = mend_end(text).rstrip(WHITE_SPACE)
     try:
@@ -219,7 +231,7 @@ def mend_end(text: str) -> str:
 class Client:
     """One connection: its socket and address, the text not yet taken, and how long all that may last."""
 
-    __slots__ = ("address", "cut", "deadline", "linger_bytes", "refused", "sock", "text")
+    __slots__ = ("address", "behind", "cut", "deadline", "dismissed", "linger_bytes", "sock", "text")
 
     def __init__(self, sock: socket.socket, address: tuple[str, int]) -> None:
         """Take over a socket and an address, as `accept` returns them."""
@@ -229,8 +241,9 @@ class Client:
         self.cut = b""  # the beginning of a character, the rest of which is still to come
         self.text = ""  # what has been received and is no whole message yet
         self.deadline = monotonic() + MESSAGE_TIMEOUT
-        self.refused = False
-        self.linger_bytes = LINGER_BYTES  # still to be read once it is refused
+        self.behind = False  # whether messages in `text` wait for the next turn
+        self.dismissed = False  # whether it has been sent its last response
+        self.linger_bytes = LINGER_BYTES  # still to be read once it is dismissed
 
     def __str__(self) -> str:
         """Return the address and the port, for the log."""
@@ -238,23 +251,29 @@ class Client:
         return f"{host[7:] if host.startswith(IPV4_MAPPED) else host} port {port}"
 
 
+def receive_text(client: Client) -> bool:
+    """Receive once, and add it to the client's text; tell whether the client has sent its last.
+
+    Raises OSError when the network fails.
+    """
+    try:
+        piece = client.sock.recv(RECEIVE_BYTES)
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:  # how some programs leave
+        piece = b""
+    letters, client.cut = decode_utf8(client.cut + piece, ended=not piece)
+    client.text = (client.text + letters).lstrip(WHITE_SPACE)
+    return not piece
+
+
 def receive_messages(client: Client) -> Iterator[dict[str, object]]:
-    """Receive once and yield the messages that are whole by now.
+    """Receive once, unless there is text left of the turn before; yield the messages that are whole.
 
     Raises EOFError when the client has left after its last message, ProtocolError as soon as what
     it sends can be no message, OSError when the network fails.
     """
-    try:
-        data = client.sock.recv(RECEIVE_BYTES)
-    except BlockingIOError:
-        return
-    except ConnectionResetError:
-        data = b""
-    ended = not data
-    data = client.cut + data
-    new, used = codecs.utf_8_decode(data, "surrogateescape", ended)
-    client.cut = data[used:]
-    client.text = (client.text + new).lstrip(WHITE_SPACE)
+    ended = False if client.behind else receive_text(client)
     while client.text:
         message, length = take_message(client.text)
         if message is None:
@@ -264,7 +283,7 @@ def receive_messages(client: Client) -> Iterator[dict[str, object]]:
         client.deadline = monotonic() + MESSAGE_TIMEOUT
         yield message
     if ended:
-        raise ProtocolError("cut short") if client.text else EOFError
+        raise ProtocolError("the message is cut short") if client.text else EOFError
 
 
 def send_message(sock: socket.socket, message: dict[str, object], peer: object = "the client") -> None:
@@ -278,12 +297,24 @@ def send_message(sock: socket.socket, message: dict[str, object], peer: object =
 
 
 def answer_messages(client: Client) -> None:
-    """Answer what a client has sent so far, in its order."""
-    for message in receive_messages(client):
+    """Answer what a client has sent so far, in its order; what is too much for a turn waits behind."""
+    for number, message in enumerate(receive_messages(client), 1):
+        send_message(client.sock, respond(client, message), client)
+        if number == MESSAGES_A_TURN:
+            client.behind = True
+            return
+    client.behind = False
+
+
+def respond(client: Client, message: dict[str, object]) -> dict[str, object]:
+    """Return the response to a client's message; raise ServerError if finding it fails."""
+    try:
         response = process_client_message(message)
-        send_message(client.sock, response, client)
-        if "error" in response:
-            LOG.warning("a wrong message from %s: %s", client, response["error"])
+    except Exception as error:
+        raise ServerError from error
+    if "error" in response:
+        LOG.warning("a wrong message from %s: %s", client, response["error"])
+    return response
 
 
 class Server:
@@ -292,11 +323,13 @@ class Server:
     def __init__(self, listener: socket.socket) -> None:
         """Prepare to accept clients from `listener`, which stays the caller's to close."""
         listener.setblocking(False)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # clients' sockets inherit it ...
-        self.listener = listener  # ... so that a response does not wait for the one before to arrive
+        # Clients' sockets inherit it: a response need not wait until the one before has arrived.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.listener = listener
         self.selector = selectors.DefaultSelector()
         self.selector.register(listener, selectors.EVENT_READ)
         self.clients: set[Client] = set()
+        self.behind: set[Client] = set()  # those of them who have sent more than a turn's work
         self.accepting = True
         self.next_sweep = monotonic() + SWEEP_INTERVAL
         self.next_full_record = monotonic()
@@ -309,22 +342,25 @@ class Server:
     def serve_once(self) -> None:
         """Wait at most SWEEP_INTERVAL for something to do, and do a little of it for each client."""
         write_out()
-        ready = self.selector.select(SWEEP_INTERVAL)
+        behind, self.behind = self.behind, set()
+        ready = self.selector.select(0 if behind else SWEEP_INTERVAL)
+        for client in behind:
+            self.serve_client(client)
         for key, _ in ready:
             client = key.data
             if client is None:
                 self.accept_clients(len(ready))
-            elif client.refused:
+            elif client.dismissed:
                 self.drain(client)
-            else:
+            elif client not in behind:
                 self.serve_client(client)
         if monotonic() >= self.next_sweep:
             self.sweep()
 
-    def accept_clients(self, most: int) -> None:
-        """Accept clients that wait, `most` at the most, so that those who are in get their turn."""
+    def accept_clients(self, limit: int) -> None:
+        """Accept at most `limit` clients that wait, so that those who are in get their turn as well."""
         try:
-            for _ in range(most):
+            for _ in range(limit):
                 self.check_room()
                 self.add_client(*self.listener.accept())
         except (BlockingIOError, ConnectionAbortedError):
@@ -369,12 +405,14 @@ class Server:
         """Answer a client. Whatever goes wrong with that ends here, and costs nobody else anything."""
         try:
             answer_messages(client)
+            if client.behind:
+                self.behind.add(client)
         except EOFError:
             self.drop(client)
         except ProtocolError as error:
-            LOG.debug("received from %s: %s", client, client.text[:MAX_MESSAGE])
+            LOG.debug("received from %s: %s", client, client.text)
             LOG.warning("refused %s: %s", client, error)
-            self.refuse(client, create_error(400, str(error)))
+            self.dismiss(client, create_error(400, str(error)))
         except BlockingIOError:
             LOG.warning("dropped %s: it does not read its responses", client)
             self.drop(client)
@@ -383,9 +421,9 @@ class Server:
             self.drop(client)
         except Exception:
             LOG.exception("failed to serve %s", client)
-            self.refuse(client, create_error(500, "the server failed, which is not your fault"))
+            self.dismiss(client, create_error(500, "the server failed, which is not your fault"))
 
-    def refuse(self, client: Client, response: dict[str, object]) -> None:
+    def dismiss(self, client: Client, response: dict[str, object]) -> None:
         """Send a client its last response, and from then on only wait for it to leave."""
         try:
             send_message(client.sock, response, client)
@@ -393,11 +431,11 @@ class Server:
         except OSError:
             self.drop(client)
         else:
-            client.refused = True
+            client.dismissed = True
             client.deadline = monotonic() + LINGER_TIMEOUT
 
     def drain(self, client: Client) -> None:
-        """Read, and forget, what a refused client had still sent.
+        """Read, and forget, what a dismissed client had still sent.
 
         Closed over unread data, a connection is reset, and the last response may be lost with it.
         """
@@ -414,17 +452,25 @@ class Server:
         self.selector.unregister(client.sock)
         client.sock.close()
         self.clients.remove(client)
+        self.behind.discard(client)
         if not self.accepting:
             self.start_accepting()
 
+    def expire(self, client: Client) -> None:
+        """Drop a client whose deadline is over, unless it was in time and only the server is late."""
+        if not client.dismissed:
+            self.serve_client(client)
+            if client not in self.clients or client.deadline > monotonic():
+                return
+            LOG.warning("dropped %s: no whole message in %.0f s", client, MESSAGE_TIMEOUT)
+        self.drop(client)
+
     def sweep(self) -> None:
-        """Drop the clients whose deadline is over."""
+        """Look for clients whose deadline is over, and for room if there was none."""
         now = monotonic()
         self.next_sweep = now + SWEEP_INTERVAL
         for client in [client for client in self.clients if client.deadline <= now]:
-            if not client.refused:
-                LOG.warning("dropped %s: no whole message in %.0f s", client, MESSAGE_TIMEOUT)
-            self.drop(client)
+            self.expire(client)
         if not self.accepting:
             self.start_accepting()
 
@@ -455,18 +501,25 @@ def explain(error: OSError | UnicodeError, address: str, port: int) -> str:
     """Return one sentence for the person: why the server cannot listen, and what to do."""
     if isinstance(error, (socket.gaierror, UnicodeError)):
         return f"unknown address {address}: give an IP address of this machine"
-    advice = ADVICE.get(error.errno or 0, "cannot listen on {address} port {port}: {error}")
+    advice = ADVICE.get(error.errno or 0, "cannot serve {address} port {port}: {error}")
     return advice.format(address=address, port=port, error=error)
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Return the arguments of the command line; with wrong ones say so and exit with code 2."""
     parser = argparse.ArgumentParser(description="Answer the presence messages of JIM clients, until Ctrl+C.")
-    parser.add_argument("-p", dest="port", type=int, default=DEFAULT_PORT, help="TCP port (%(default)s)")
-    parser.add_argument("-a", dest="addr", default="", help="IP address to listen on (all there are)")
     parser.add_argument(
-        "--log-level", choices=LEVELS, default=LEVELS[0], help="for the log file (%(default)s)"
+        "-p",
+        dest="port",
+        type=int,
+        default=DEFAULT_PORT,
+        help="TCP port (default: %(default)s); 0 lets the system choose",
     )
+    parser.add_argument(
+        "-a", dest="addr", default="", help="IP address to listen on (default: all addresses)"
+    )
+    level = "least level that the log file takes: DEBUG, INFO, WARNING or ERROR (default: %(default)s)"
+    parser.add_argument("--log-level", metavar="LEVEL", choices=LEVELS, default=LEVELS[0], help=level)
     arguments = parser.parse_args(argv)
     if not 0 <= arguments.port <= MAX_PORT:
         parser.error(f"a port is a number from 0 to {MAX_PORT}, not {arguments.port}")
@@ -475,15 +528,17 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve as the command line asks; return 1 if that cannot even begin."""
+    address = arguments.addr or "all addresses"
     try:
         listener = open_listener(arguments.addr, arguments.port)
+        with listener, contextlib.closing(Server(listener)) as server:
+            where = f"{address} port {listener.getsockname()[1]}"
+            LOG.info("listening on %s, log in %s, stop with Ctrl+C", where, LOG_FILE)
+            server.serve_forever()
     except (OSError, UnicodeError) as error:
-        LOG.error(explain(error, arguments.addr, arguments.port))
+        LOG.error(explain(error, address, arguments.port))
+        LOG.debug("the cause: %r", error)
         return 1
-    with listener, contextlib.closing(Server(listener)) as server:
-        where = f"{arguments.addr or 'all addresses'} port {listener.getsockname()[1]}"
-        LOG.info("listening on %s, log in %s, stop with Ctrl+C", where, LOG_FILE)
-        server.serve_forever()
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -500,19 +555,19 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def stop(number: int, frame: FrameType | None) -> NoReturn:
-    """Raise KeyboardInterrupt for the first signal to stop; those that follow find us stopping."""
-    on_stop_signals(lambda number, frame: None)
+    """Raise KeyboardInterrupt at the first signal to stop, and ignore those that follow."""
+    handle_stop_signals(lambda number, frame: None)  # SIG_IGN fails if a second one is on its way
     raise KeyboardInterrupt
 
 
-def on_stop_signals(handler: Callable[[int, FrameType | None], object] | signal.Handlers) -> None:
+def handle_stop_signals(handler: Callable[[int, FrameType | None], object] | signal.Handlers) -> None:
     """Let `handler` handle Ctrl+C and SIGTERM from now on."""
     for number in STOP_SIGNALS:
         signal.signal(number, handler)
 
 
 if __name__ == "__main__":
-    on_stop_signals(stop)
+    handle_stop_signals(stop)
     exit_code = main()
-    on_stop_signals(signal.SIG_IGN)  # while Python cleans up: it would bring back what kills
+    handle_stop_signals(signal.SIG_IGN)  # as it ends, Python lets all others kill it
     sys.exit(exit_code)

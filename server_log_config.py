@@ -11,10 +11,8 @@ import contextlib
 import logging
 import logging.handlers
 import os
-import select
 import sys
 import time
-from typing import TextIO
 
 LOG_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "log", "server.log")
 LINE_FORMAT = "%(asctime)s %(levelname)s %(module)s %(message)s"
@@ -23,15 +21,15 @@ CONSOLE_LEVEL = logging.INFO
 OLD_DAYS = 30  # files kept besides the one of today
 
 
-class ServerLogger(logging.Logger):
-    """A logger of server.py alone, which it need not search the stack for to say which module speaks."""
+class ScriptLogger(logging.Logger):
+    """A logger of server.py alone, which need not search the stack for the module that speaks."""
 
     def findCaller(self, *_: object, **__: object) -> tuple[str, int, str, None]:
         """Return where every record is said to come from: file, line, function, no stack."""
         return "server.py", 0, "(unknown function)", None
 
 
-logging.setLoggerClass(ServerLogger)
+logging.setLoggerClass(ScriptLogger)
 LOG = logging.getLogger("server")
 logging.setLoggerClass(logging.Logger)
 LOG.addHandler(logging.NullHandler())  # until `configure` is called, records go nowhere
@@ -66,20 +64,23 @@ class OneLineFormatter(logging.Formatter):
 
 
 class ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg]  # no StreamHandler[...] before 3.11
-    """Writes records to the console, but for those that would make the server wait for it."""
+    """Writes records to the console, but never waits for one that nobody reads."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record, unless nobody reads what the console has been sent before."""
-        if takes_a_line(self.stream):
+        """Write a record, or as much of it as the console takes at once."""
+        try:
+            console = self.stream.fileno()
+            blocking = os.get_blocking(console)
+            os.set_blocking(console, False)
+        except (AttributeError, OSError, ValueError):  # Windows, an IDE's console, or none at all
             super().emit(record)
-
-
-def takes_a_line(stream: TextIO) -> bool:
-    """Tell whether a line can be written to `stream` at once; True where that cannot be asked."""
-    try:
-        return bool(select.select([], [stream], [], 0)[1])
-    except (OSError, TypeError, ValueError):  # on Windows, or not a real file
-        return True
+            return
+        try:
+            os.write(console, self.format(record).encode(errors="backslashreplace") + b"\n")
+        except OSError:
+            pass
+        finally:
+            os.set_blocking(console, blocking)
 
 
 class LogFileHandler(logging.handlers.TimedRotatingFileHandler):
@@ -93,6 +94,11 @@ class LogFileHandler(logging.handlers.TimedRotatingFileHandler):
     def shouldRollover(self, record: logging.LogRecord) -> bool:
         """Tell whether `record` is of another day than the file (and that a file: /dev/null has no days)."""
         return record.created >= self.rolloverAt and os.path.isfile(self.baseFilename)
+
+    def rotate(self, source: str, dest: str) -> None:
+        """Put the file of the day before aside; where that is not allowed, go on in it."""
+        with contextlib.suppress(OSError):
+            super().rotate(source, dest)
 
     def flush(self) -> None:
         """Do nothing, though called after each record: `write_out` writes them all."""
@@ -128,7 +134,7 @@ def configure(level: str = "DEBUG") -> None:
     """
     close()
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # no part of a line
-    LOG.setLevel(min(logging.getLevelName(level), CONSOLE_LEVEL))
+    LOG.setLevel(min(logging.getLevelName(level), CONSOLE_LEVEL))  # it makes a number of a name
     add_handler(ConsoleHandler(), CONSOLE_LEVEL)
     try:
         os.makedirs(os.path.dirname(LOG_FILE), exist_ok=True)
@@ -153,7 +159,7 @@ def write_out() -> None:
 
 
 def close() -> None:
-    """Take back what `configure` did: close the log file and fall silent."""
+    """Close the log file, and fall silent."""
     write_out()
     LOG.setLevel(logging.NOTSET)
     for handler in LOG.handlers[1:]:

@@ -145,20 +145,20 @@ class ProcessClientMessage(unittest.TestCase):
                     message = {**PRESENCE, "user": {"account_name": "Guest"}}
                     (message["user"] if name in ("account_name", "status") else message)[name] = value
                     with self.subTest(name=name, value=value):
-                        self.assert_refused(message, f"'{name}' has to be {wanted}, it is {found}")
+                        self.assert_refused(message, f"'{name}' has to be {wanted}, not {found}")
 
     def test_false_is_no_time(self):
-        self.assert_refused(presence(time=False), "'time' has to be a number, it is a boolean")
+        self.assert_refused(presence(time=False), "'time' has to be a number, not a boolean")
 
     def test_fractional_action_is_named_a_number(self):
-        self.assert_refused(presence(action=1.5), "'action' has to be a string, it is a number")
+        self.assert_refused(presence(action=1.5), "'action' has to be a string, not a number")
 
     def test_texts_of_a_wrong_length(self):
         for message, error in (
-            (presence(action=""), "'action' has to have 1 to 15 characters, it has 0"),
-            (presence(action="a" * 16), "'action' has to have 1 to 15 characters, it has 16"),
-            (of_user(account_name=""), "'account_name' has to have 1 to 25 characters, it has 0"),
-            (of_user(account_name="a" * 26), "'account_name' has to have 1 to 25 characters, it has 26"),
+            (presence(action=""), "'action' has to have 1 to 15 characters, not 0"),
+            (presence(action="a" * 16), "'action' has to have 1 to 15 characters, not 16"),
+            (of_user(account_name=""), "'account_name' has to have 1 to 25 characters, not 0"),
+            (of_user(account_name="a" * 26), "'account_name' has to have 1 to 25 characters, not 26"),
         ):
             with self.subTest(message=message):
                 self.assert_refused(message, error)
@@ -187,12 +187,12 @@ class ProcessClientMessage(unittest.TestCase):
             (b"", "something else"),
         ):
             with self.subTest(message=message):
-                self.assert_refused(message, f"'message' has to be an object, it is {found}")
+                self.assert_refused(message, f"'message' has to be an object, not {found}")
 
     def test_leaves_a_trace(self):
         with self.assertLogs(LOG, "DEBUG") as logs:
             server.process_client_message(PRESENCE)
-        self.assertEqual(logs.output, ["DEBUG:server:processed, response 200"])
+        self.assertEqual(logs.output, ["DEBUG:server:processed a message, response 200"])
 
 
 class CreateError(unittest.TestCase):
@@ -267,14 +267,12 @@ class TakeMessage(unittest.TestCase):
         self.assert_no_message('{"a" 1', "not JSON: Expecting ':' delimiter at character 6")
 
     def test_reason_names_what_it_starts_with(self):
-        self.assert_no_message("GET /", "a message is a JSON object, it does not start with 'G'")
+        self.assert_no_message("GET /", "a message is a JSON object and cannot start with 'G'")
 
     def test_reason_is_short_however_long_the_text_is(self):
         for text in ("42", "[" + "1, " * 200 + "1]"):
             with self.subTest(text=text):
-                self.assert_no_message(
-                    text, f"a message is a JSON object, it does not start with '{text[0]}'"
-                )
+                self.assert_no_message(text, f"a message is a JSON object and cannot start with '{text[0]}'")
 
     def test_constants_that_json_has_not_are_refused(self):
         for name in ("NaN", "Infinity", "-Infinity"):
@@ -286,13 +284,13 @@ class TakeMessage(unittest.TestCase):
         self.assertEqual(server.take_message(text), ({"a": "я" * 631}, 640))
 
     def test_message_of_641_characters_is_refused(self):
-        self.assert_no_message('{"a": "' + "я" * 632 + '"}', "longer than 640 characters")
+        self.assert_no_message('{"a": "' + "я" * 632 + '"}', "the message is longer than 640 characters")
 
     def test_639_characters_without_an_end_are_waited_for(self):
         self.assertEqual(server.take_message('{"a": "' + "я" * 632), (None, 0))
 
     def test_640_characters_without_an_end_are_refused(self):
-        self.assert_no_message('{"a": "' + "я" * 633, "longer than 640 characters")
+        self.assert_no_message('{"a": "' + "я" * 633, "the message is longer than 640 characters")
 
     def test_fault_is_told_before_the_length(self):
         self.assert_no_message('{"a" 1' + "x" * 1000, "not JSON: Expecting ':' delimiter at character 6")
@@ -300,18 +298,18 @@ class TakeMessage(unittest.TestCase):
     def test_deep_nesting_is_no_trouble(self):
         for text in ('{"a":' * 100_000, '{"a": ' + "[" * 100_000):
             with self.subTest(text=text[:10]):
-                self.assert_no_message(text, "longer than 640 characters")
+                self.assert_no_message(text, "the message is longer than 640 characters")
 
     def test_nesting_too_deep_for_the_parser_is_refused(self):
         decoder = json.JSONDecoder()
         decoder.scan_once = json.scanner.py_make_scanner(decoder)  # it alone is deep on every Python
         with mock.patch("server.DECODER", decoder):
-            self.assert_no_message('{"a":' + "[" * 600, "nested too deep")
+            self.assert_no_message('{"a":' + "[" * 600, "the message is nested too deep")
 
     def test_bytes_that_are_not_utf8_are_refused(self):
         for text in ("\udcff", '{"a": "\udcff', '{"a": "\udcff"}', "{\udcff"):
             with self.subTest(text=text):
-                self.assert_no_message(text, "not UTF-8")
+                self.assert_no_message(text, "the message is not UTF-8")
 
     def test_escaped_lone_surrogate_is_taken(self):
         self.assertEqual(server.take_message('{"a": "\\ud800"}'), ({"a": "\ud800"}, 15))
@@ -387,10 +385,13 @@ class ClientTest(unittest.TestCase):
             self.assertEqual(Client(self.sock, ("127.0.0.1", 5000)).deadline, 1060.0)
 
 
-class WireTest(unittest.TestCase):
+class WireCase(unittest.TestCase):
     """What the tests of the wire share: a client, and its peer who sends and receives."""
 
     def setUp(self):
+        self.connect_anew()
+
+    def connect_anew(self):
         sock, self.peer = socket.socketpair()
         self.client = Client(sock, ("127.0.0.1", 5000))
         self.addCleanup(self.peer.close)
@@ -401,7 +402,7 @@ class WireTest(unittest.TestCase):
         return list(server.receive_messages(self.client))
 
 
-class ReceiveMessages(WireTest):
+class ReceiveMessages(WireCase):
     """receive_messages: bytes in, whole messages out."""
 
     def test_one_message(self):
@@ -445,7 +446,7 @@ class ReceiveMessages(WireTest):
     def test_end_inside_a_message(self):
         for data in (b'{"a": 1', b'{"a": "\xd0'):
             with self.subTest(data=data):
-                self.setUp()
+                self.connect_anew()
                 self.peer.sendall(data)
                 self.peer.shutdown(socket.SHUT_WR)
                 self.assertEqual(self.receive(), [])
@@ -456,13 +457,13 @@ class ReceiveMessages(WireTest):
         self.peer.sendall(b"{")
         self.peer.close()
         self.receive()
-        with self.assertRaisesRegex(ProtocolError, "^cut short$"):
+        with self.assertRaisesRegex(ProtocolError, "^the message is cut short$"):
             self.receive()
 
     def test_messages_before_a_fault_are_received(self):
         for fault in (b"hello", b"X", b"\xff", b'{"a": \xff', b"{]"):
             with self.subTest(fault=fault):
-                self.setUp()
+                self.connect_anew()
                 self.peer.sendall(b'{"a": 1}{"a": 2}' + fault)
                 messages = server.receive_messages(self.client)
                 self.assertEqual([next(messages), next(messages)], [{"a": 1}, {"a": 2}])
@@ -470,12 +471,12 @@ class ReceiveMessages(WireTest):
                     next(messages)
 
     def test_bytes_that_are_not_utf8_are_refused_at_once_however_split(self):
-        for data in (b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xf5", b"\xd0(", b"\xf0\x9f\x98("):
+        for data in (b"\xff", b"\xc0", b"\xed\xa0", b"\xed\xbf", b"\xf5", b"\xd0(", b"\xf0\x9f\x98("):
             with self.subTest(data=data):
-                self.setUp()
+                self.connect_anew()
                 self.peer.sendall(b'{"a": "')
                 self.receive()
-                with self.assertRaisesRegex(ProtocolError, "^not UTF-8$"):
+                with self.assertRaisesRegex(ProtocolError, "^the message is not UTF-8$"):
                     for byte in data:
                         self.peer.sendall(bytes([byte]))
                         self.receive()
@@ -500,7 +501,7 @@ class ReceiveMessages(WireTest):
         self.assertEqual(logs.output, ['DEBUG:server:received from 127.0.0.1 port 5000: {"a": 1}'])
 
 
-class SendMessage(WireTest):
+class SendMessage(WireCase):
     """send_message: one message out."""
 
     def sent(self, message):
@@ -515,6 +516,10 @@ class SendMessage(WireTest):
 
     def test_lone_surrogate_goes_as_an_escape(self):
         self.assertEqual(self.sent({"error": "\ud800"}), b'{"error": "\\ud800"}')
+
+    def test_sends_all_or_fails(self):
+        with self.assertRaises(BlockingIOError):
+            server.send_message(self.client.sock, {"error": "x" * 10_000_000})
 
     def test_peer_who_does_not_read_is_not_waited_for(self):
         with self.assertRaises(BlockingIOError):
@@ -534,7 +539,7 @@ class SendMessage(WireTest):
         )
 
 
-class AnswerMessages(WireTest):
+class AnswerMessages(WireCase):
     """answer_messages: each message that has arrived gets its response."""
 
     def test_answers_in_order(self):
@@ -550,7 +555,7 @@ class AnswerMessages(WireTest):
         self.assertEqual(logs.output, [warning])
 
 
-class ServerTest(unittest.TestCase):
+class ServerCase(unittest.TestCase):
     """What the tests of the server share: a server that takes its turns when the test says so."""
 
     def setUp(self):
@@ -614,7 +619,7 @@ class ServerTest(unittest.TestCase):
         return b"".join(pieces)
 
 
-class Conversation(ServerTest):
+class Conversation(ServerCase):
     """Server: good clients, one or many, and those who only seem bad."""
 
     def test_presence_is_answered(self):
@@ -630,6 +635,30 @@ class Conversation(ServerTest):
         self.connect()
         (client,) = self.accepted()
         self.assertTrue(client.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    def test_turn_answers_no_more_than_eight_messages_of_a_client(self):
+        sock = self.connect(b"{}" * 20)
+        for answers in (8, 8, 4):
+            self.server.serve_once()
+            self.assertEqual(len(codes(sock.recv(10_000))), answers)
+
+    def test_rest_of_a_client_does_not_wait_for_an_event(self):
+        sock = self.connect(b"{}" * 9)
+        with mock.patch("server.SWEEP_INTERVAL", PATIENCE):
+            self.server.serve_once()
+            self.server.serve_once()
+        self.assertEqual(codes(sock.recv(10_000)), [400] * 9)
+
+    def test_client_with_much_to_say_keeps_its_order(self):
+        sock = self.connect((in_bytes(PRESENCE) + b"{}") * 50)
+        self.assertEqual(self.received(sock, 100), [200, 400] * 50)
+
+    def test_client_with_much_to_say_may_leave(self):
+        sock = self.connect(b"{}" * 100)
+        self.server.serve_once()
+        sock.close()
+        self.turns_until(lambda: not self.server.clients)
+        self.assertEqual(self.server.behind, set())
 
     def test_half_closed_client_gets_every_answer(self):
         sock = self.connect(in_bytes(PRESENCE) * 5)
@@ -703,7 +732,7 @@ class Conversation(ServerTest):
         self.assertIsNone(self.server.selector.get_map())
 
 
-class Refusal(ServerTest):
+class Refusal(ServerCase):
     """Server: clients who do not speak JIM."""
 
     def refused(self, *data):
@@ -720,14 +749,14 @@ class Refusal(ServerTest):
         answers, _ = self.refused(b"hello")
         self.assertEqual(
             [(answer["response"], answer["error"]) for answer in answers],
-            [(400, "a message is a JSON object, it does not start with 'h'")],
+            [(400, "a message is a JSON object and cannot start with 'h'")],
         )
 
     def test_is_one_warning(self):
         _, warnings = self.refused(b"hello")
         self.assertEqual(
             warnings,
-            ["WARNING:server:refused 127.0.0.1: a message is a JSON object, it does not start with 'h'"],
+            ["WARNING:server:refused 127.0.0.1: a message is a JSON object and cannot start with 'h'"],
         )
 
     def test_leaves_a_trace_of_what_was_sent(self):
@@ -742,7 +771,7 @@ class Refusal(ServerTest):
     def test_of_what_the_end_of_the_stream_cuts_short(self):
         sock = self.connect(b'{"action": "presence"')
         sock.shutdown(socket.SHUT_WR)
-        self.assertEqual(in_objects(self.received_to_the_end(sock))[0]["error"], "cut short")
+        self.assertEqual(in_objects(self.received_to_the_end(sock))[0]["error"], "the message is cut short")
 
     def test_is_not_lost_to_what_the_client_had_still_sent(self):
         answers, _ = self.refused(b"hello" * 100_000)
@@ -786,7 +815,7 @@ class Refusal(ServerTest):
         self.turns_until(lambda: not self.server.clients)
 
 
-class Trouble(ServerTest):
+class Trouble(ServerCase):
     """Server: what fails costs one client, not the others."""
 
     def test_unforeseen_failure_is_answered_with_500(self):
@@ -818,6 +847,13 @@ class Trouble(ServerTest):
         other.sendall(in_bytes(PRESENCE))
         self.assertEqual(self.received(other), [200])
 
+    def test_unforeseen_failure_of_any_kind_is_ours(self):
+        for failure in (OSError, EOFError, BlockingIOError, ConnectionResetError, ValueError, KeyError):
+            with self.subTest(failure=failure), self.assertLogs(LOG, "ERROR"):
+                with mock.patch("server.check_presence", side_effect=failure):
+                    answer = self.received_to_the_end(self.connect(in_bytes(PRESENCE)))
+                self.assertEqual(codes(answer), [500])
+
     def test_failing_network_drops_the_client_with_a_warning(self):
         self.connect()
         (client,) = self.accepted()
@@ -844,7 +880,7 @@ class Trouble(ServerTest):
         self.connect()
         (client,) = self.accepted()
         client.sock.shutdown(socket.SHUT_RDWR)
-        self.server.refuse(client, {"response": 400})
+        self.server.dismiss(client, {"response": 400})
         self.assertEqual(self.server.clients, set())
 
     def test_refused_client_who_resets_is_dropped(self):
@@ -865,7 +901,7 @@ class Trouble(ServerTest):
         self.assertTrue(self.server.accepting)
 
 
-class Deadline(ServerTest):
+class Deadline(ServerCase):
     """Server: how long a client may take for a message."""
 
     def setUp(self):
@@ -890,6 +926,22 @@ class Deadline(ServerTest):
         warning = f"WARNING:server:dropped 127.0.0.1 port {port}: no whole message in 60 s"
         self.assertEqual(logs.output, [warning])
         self.assertEqual(sock.recv(1), b"")
+
+    def test_message_that_only_the_server_is_late_for_is_answered(self):
+        sock = self.connect()
+        self.accepted()
+        sock.sendall(in_bytes(PRESENCE))
+        self.assertEqual(self.sweep_at(1100.0), 1)
+        self.assertEqual(codes(sock.recv(10_000)), [200])
+
+    def test_client_who_has_left_is_no_warning(self):
+        sock = self.connect()
+        self.accepted()
+        sock.close()
+        with self.assertLogs(LOG, "WARNING") as logs:
+            LOG.warning("nothing but this")
+            self.assertEqual(self.sweep_at(1100.0), 0)
+        self.assertEqual(len(logs.output), 1)
 
     def test_dripping_does_not_help(self):
         sock = self.connect(b"{")
@@ -934,7 +986,7 @@ class FullSelector(selectors.SelectSelector):
         return super().register(fileobj, events, data)
 
 
-class Room(ServerTest):
+class Room(ServerCase):
     """Server: more clients than there is room for."""
 
     def fill(self, selector=selectors.SelectSelector, sockets=512):
@@ -1089,14 +1141,14 @@ class Explain(unittest.TestCase):
                 OSError(errno.EADDRINUSE, ""),
                 "port 80 is taken: stop the program that uses it, or choose another with -p",
             ),
-            (OSError(errno.EACCES, ""), "port 80 takes special rights: choose one above 1023 with -p"),
+            (OSError(errno.EACCES, ""), "port 80 needs special rights: choose one above 1023 with -p"),
             (
                 OSError(errno.EADDRNOTAVAIL, ""),
                 "::5 is no address of this machine: leave out -a to listen on all it has",
             ),
             (socket.gaierror(-2, ""), "unknown address ::5: give an IP address of this machine"),
             (UnicodeError(), "unknown address ::5: give an IP address of this machine"),
-            (OSError("what else"), "cannot listen on ::5 port 80: what else"),
+            (OSError("what else"), "cannot serve ::5 port 80: what else"),
         ):
             with self.subTest(error=error):
                 self.assertEqual(server.explain(error, "::5", 80), text)
@@ -1144,7 +1196,7 @@ class ParseArgs(unittest.TestCase):
                 self.assert_usage(*argv)
 
 
-class LogTest(unittest.TestCase):
+class LogCase(unittest.TestCase):
     """What the tests of the log share: a log file in a folder of its own, and what the console shows."""
 
     def setUp(self):
@@ -1256,7 +1308,7 @@ class Stop(unittest.TestCase):
         for first in server.STOP_SIGNALS:
             handlers = {number: signal.getsignal(number) for number in server.STOP_SIGNALS}
             try:
-                server.on_stop_signals(server.stop)
+                server.handle_stop_signals(server.stop)
                 with self.subTest(first=first), self.assertRaises(KeyboardInterrupt):
                     signal.raise_signal(first)
                 for number in server.STOP_SIGNALS:
@@ -1273,12 +1325,12 @@ class LogFile(unittest.TestCase):
         self.assertEqual(server_log_config.LOG_FILE, os.path.join(HERE, "log", "server.log"))
 
 
-class Configure(LogTest):
+class Configure(LogCase):
     """configure: what goes where."""
 
-    def test_importing_writes_nothing(self):
+    def test_until_then_records_go_nowhere(self):
         LOG.error("nobody sees this")
-        self.assertEqual((self.shown(), os.path.exists(self.folder)), ([], False))
+        self.assertEqual(self.shown(), [])
 
     def test_folder_is_made(self):
         server_log_config.configure()
@@ -1349,7 +1401,7 @@ class Configure(LogTest):
         self.assertFalse(LOG.isEnabledFor(logging.DEBUG))
 
 
-class LogFileHandlerTest(LogTest):
+class LogFileHandlerTest(LogCase):
     """LogFileHandler: a file a day, written many records at a time, and never in the way."""
 
     def test_records_wait_for_write_out(self):
@@ -1387,6 +1439,16 @@ class LogFileHandlerTest(LogTest):
         LOG.info("new")
         kept = sorted(os.listdir(self.folder))
         self.assertEqual((len(kept), kept[1]), (31, "server.log.2020-01-03"))
+
+    def test_file_that_cannot_be_put_aside_is_continued(self):
+        os.mkdir(self.folder)
+        open(self.log_file, "w", encoding="utf-8").close()
+        os.utime(self.log_file, (NOW, NOW))
+        server_log_config.configure()
+        with mock.patch("os.rename", side_effect=PermissionError):
+            LOG.info("one")
+            LOG.info("two")
+        self.assertEqual(self.messages(self.logged()), ["one", "two"])
 
     def test_file_in_the_place_of_the_folder_costs_one_warning(self):
         open(self.folder, "w", encoding="utf-8").close()
@@ -1451,37 +1513,61 @@ class LogFileHandlerTest(LogTest):
                 self.assertIs(handler.shouldRollover(record), turns)
 
 
-class ConsoleHandlerTest(LogTest):
+class ConsoleHandlerTest(LogCase):
     """ConsoleHandler: a console that nobody reads keeps no client waiting."""
 
-    @unittest.skipIf(os.name == "nt", "Windows cannot ask a pipe")
-    def test_full_pipe_is_not_waited_for(self):
-        reader, writer = os.pipe()
-        self.addCleanup(os.close, reader)
+    def assert_not_waited_for(self, writer):
+        """Fill a console that nobody reads, and log to it."""
         os.set_blocking(writer, False)
         with contextlib.suppress(BlockingIOError):
             while True:
-                os.write(writer, bytes(65536))
+                os.write(writer, bytes(1000))
         os.set_blocking(writer, True)
         with open(writer, "w", encoding="utf-8") as stream, contextlib.redirect_stderr(stream):
-            before = time.monotonic()
-            self.assertFalse(server_log_config.takes_a_line(stream))
-            self.assertLess(time.monotonic() - before, 0.5)
             server_log_config.configure()
             LOG.info("nobody reads this")
-            self.assertEqual(self.messages(self.logged()), ["nobody reads this"])
+        self.assertEqual(self.messages(self.logged()), ["nobody reads this"])
 
-    def test_file_takes_a_line(self):
-        with open(os.devnull, "w", encoding="utf-8") as stream:
-            self.assertTrue(server_log_config.takes_a_line(stream))
+    @unittest.skipIf(os.name == "nt", "Windows cannot but wait")
+    def test_full_pipe_is_not_waited_for(self):
+        reader, writer = os.pipe()
+        self.addCleanup(os.close, reader)
+        self.assert_not_waited_for(writer)
 
-    def test_what_is_no_file_takes_a_line(self):
-        for stream in (io.StringIO(), None):
-            with self.subTest(stream=stream):
-                self.assertTrue(server_log_config.takes_a_line(stream))
+    @unittest.skipIf(os.name == "nt", "Windows cannot but wait")
+    def test_full_terminal_is_not_waited_for(self):
+        reader, writer = os.openpty()
+        self.addCleanup(os.close, reader)
+        self.assert_not_waited_for(writer)
+
+    def test_console_shows_the_line(self):
+        reader, writer = os.pipe()
+        with open(reader, "rb") as shown:
+            with open(writer, "w", encoding="utf-8") as stream, contextlib.redirect_stderr(stream):
+                server_log_config.configure()
+                LOG.info("Жанна")
+            self.assertRegex(shown.read().decode("utf-8"), "^[-0-9]{10} [:,0-9]{12} INFO server Жанна\n$")
+
+    @unittest.skipIf(os.name == "nt", "Windows cannot but wait")
+    def test_console_stays_as_it_was(self):
+        for blocking in (True, False):
+            reader, writer = os.pipe()
+            self.addCleanup(os.close, reader)
+            os.set_blocking(writer, blocking)
+            with open(writer, "w", encoding="utf-8") as stream, contextlib.redirect_stderr(stream):
+                server_log_config.configure()
+                LOG.info("text")
+                with self.subTest(blocking=blocking):
+                    self.assertEqual(os.get_blocking(writer), blocking)
+
+    def test_no_console_is_no_trouble(self):
+        with contextlib.redirect_stderr(None):
+            server_log_config.configure()
+            LOG.info("text")
+        self.assertEqual(self.messages(self.logged()), ["text"])
 
 
-class Main(LogTest):
+class Main(LogCase):
     """main: the script's work, as far as it does not serve."""
 
     def test_port_that_is_taken_is_one_line_and_exit_code_1(self):
@@ -1489,7 +1575,17 @@ class Main(LogTest):
             port = listener.getsockname()[1]
             self.assertEqual(server.main(["-a", "127.0.0.1", "-p", str(port)]), 1)
         told = [f"port {port} is taken: stop the program that uses it, or choose another with -p"]
-        self.assertEqual((self.messages(self.shown()), self.messages(self.logged())), (told, told))
+        self.assertEqual((self.messages(self.shown()), self.messages(self.logged())[:1]), (told, told))
+
+    def test_log_tells_the_cause(self):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            server.main(["-a", "127.0.0.1", "-p", str(listener.getsockname()[1])])
+        self.assertRegex(self.messages(self.logged())[-1], r"^the cause: OSError\(\d+, ")
+
+    def test_machine_that_cannot_serve_is_one_line_and_exit_code_1(self):
+        with mock.patch("selectors.DefaultSelector", side_effect=OSError("no more")):
+            self.assertEqual(server.main(["-a", "", "-p", "0"]), 1)
+        self.assertEqual(self.messages(self.shown()), ["cannot serve all addresses port 0: no more"])
 
     def test_unknown_address_is_one_line_and_exit_code_1(self):
         for address in ("no such name", "a" * 64, "é" * 64):
@@ -1573,6 +1669,10 @@ class Script(unittest.TestCase):
         self.assertEqual(len(rest), 1, rest)
         self.assertRegex(rest[0], " INFO server stopped$")
 
+    def test_importing_it_creates_nothing(self):
+        subprocess.run([sys.executable, "-B", "-c", "import server"], cwd=self.folder, check=True)
+        self.assertEqual(sorted(os.listdir(self.folder)), ["server.py", "server_log_config.py"])
+
     def test_port_that_is_taken(self):
         with socket.create_server(("127.0.0.1", 0)) as listener:
             process = self.start("-a", "127.0.0.1", "-p", str(listener.getsockname()[1]))
@@ -1588,7 +1688,7 @@ class Script(unittest.TestCase):
     def test_log_tells_the_story(self):
         self.assert_serves_until(signal.SIGTERM)
         verbs = [LINE.fullmatch(line).group(2).split()[0] for line in self.logged()]
-        self.assertEqual(verbs[:5], ["listening", "received", "processed,", "sent", "received"])
+        self.assertEqual(verbs[:5], ["listening", "received", "processed", "sent", "received"])
         self.assertEqual(verbs[-1], "stopped")
 
 
