@@ -122,9 +122,11 @@ def decode_utf8(data: bytes, *, ended: bool) -> tuple[str, bytes]:
 
     Bytes that are not UTF-8 become lone surrogates, which `check_utf8` finds.
     """
-    surrogate = data[-2:-1] == b"\xed" and data[-1:] >= b"\xa0"  # no UTF-8 goes on like this
-    text, used = codecs.utf_8_decode(data, "surrogateescape", ended or surrogate)
-    return text, data[used:]
+    text, used = codecs.utf_8_decode(data, "surrogateescape", ended)
+    rest = data[used:]
+    if rest >= b"\xed\xa0" and rest < b"\xee":  # a surrogate, which UTF-8 has not: no need to wait
+        return decode_utf8(data, ended=True)
+    return text, rest
 
 
 def take_message(text: str) -> tuple[dict[str, object] | None, int]:

@@ -96,12 +96,18 @@ def check_presence(message: dict[str, object]) -> None:
         check_string("action", action, MAX_ACTION)
         raise ProtocolError(f"the action {action!r} is not served here, only 'presence' is")
     check_time(message.get("time", MISSING))
-    check_string("type", message.get("type", ""))
-    user = message.get("user", MISSING)
+    if not isinstance(message.get("type", ""), str):
+        raise wrong_type("type", message["type"], "a string")
+    check_user(message.get("user", MISSING))
+
+
+def check_user(user: object) -> None:
+    """Raise ProtocolError unless `user`, as found in a presence, is an object with a good name."""
     if not isinstance(user, dict):
         raise wrong_type("user", user, "an object")
     check_string("account_name", user.get("account_name", MISSING), MAX_NAME)
-    check_string("status", user.get("status", ""))
+    if not isinstance(user.get("status", ""), str):
+        raise wrong_type("status", user["status"], "a string")
 
 
 def check_time(value: object) -> None:
@@ -112,11 +118,11 @@ def check_time(value: object) -> None:
         raise ProtocolError("'time' is too large a number")
 
 
-def check_string(name: str, value: object, longest: int | None = None) -> None:
-    """Raise ProtocolError unless a field is a string, of 1 to `longest` characters if that is given."""
+def check_string(name: str, value: object, longest: int) -> None:
+    """Raise ProtocolError unless the value of a field is a string of 1 to `longest` characters."""
     if not isinstance(value, str):
         raise wrong_type(name, value, "a string")
-    if longest and not 0 < len(value) <= longest:
+    if not 0 < len(value) <= longest:
         raise ProtocolError(f"'{name}' has to have 1 to {longest} characters, not {len(value)}")
 
 
@@ -142,9 +148,11 @@ def decode_utf8(data: bytes, *, ended: bool) -> tuple[str, bytes]:
 
     Bytes that are not UTF-8 become lone surrogates, which `check_utf8` finds.
     """
-    surrogate = data[-2:-1] == b"\xed" and data[-1:] >= b"\xa0"  # no UTF-8 goes on like this
-    text, used = codecs.utf_8_decode(data, "surrogateescape", ended or surrogate)
-    return text, data[used:]
+    text, used = codecs.utf_8_decode(data, "surrogateescape", ended)
+    rest = data[used:]
+    if rest >= b"\xed\xa0" and rest < b"\xee":  # a surrogate, which UTF-8 has not: no need to wait
+        return decode_utf8(data, ended=True)
+    return text, rest
 
 
 def take_message(text: str) -> tuple[dict[str, object] | None, int]:
@@ -299,22 +307,17 @@ def send_message(sock: socket.socket, message: dict[str, object], peer: object =
 def answer_messages(client: Client) -> None:
     """Answer what a client has sent so far, in its order; what is too much for a turn waits behind."""
     for number, message in enumerate(receive_messages(client), 1):
-        send_message(client.sock, respond(client, message), client)
+        try:
+            response = process_client_message(message)
+        except Exception as error:
+            raise ServerError from error
+        send_message(client.sock, response, client)
+        if "error" in response:
+            LOG.warning("a wrong message from %s: %s", client, response["error"])
         if number == MESSAGES_A_TURN:
             client.behind = True
             return
     client.behind = False
-
-
-def respond(client: Client, message: dict[str, object]) -> dict[str, object]:
-    """Return the response to a client's message; raise ServerError if finding it fails."""
-    try:
-        response = process_client_message(message)
-    except Exception as error:
-        raise ServerError from error
-    if "error" in response:
-        LOG.warning("a wrong message from %s: %s", client, response["error"])
-    return response
 
 
 class Server:
