@@ -117,18 +117,6 @@ ENCODER = json.JSONEncoder(ensure_ascii=False, check_circular=False)  # no messa
 DECODER = json.JSONDecoder(parse_constant=refuse_constant)
 
 
-def decode_utf8(data: bytes, *, ended: bool) -> tuple[str, bytes]:
-    """Return the text of `data`, and the bytes of a last character that is not whole yet.
-
-    Bytes that are not UTF-8 become lone surrogates, which `check_utf8` finds.
-    """
-    text, used = codecs.utf_8_decode(data, "surrogateescape", ended)
-    rest = data[used:]
-    if rest >= b"\xed\xa0" and rest < b"\xee":  # a surrogate, which UTF-8 has not: no need to wait
-        return decode_utf8(data, ended=True)
-    return text, rest
-
-
 def take_message(text: str) -> tuple[dict[str, object] | None, int]:
     """Return the message at the start of `text` and its length, or (None, 0) while it is not whole.
 
@@ -166,11 +154,20 @@ def check_unfinished(text: str, error: json.JSONDecodeError) -> None:
 
 
 def check_utf8(text: str) -> None:
-    """Raise ProtocolError if `decode_utf8` found bytes in `text` that are not UTF-8."""
+    """Raise ProtocolError if `text` holds what stands for bytes that are not UTF-8.
+
+    That is a lone surrogate for each of them (the decoder's error handler "surrogateescape").
+    """
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
         raise ProtocolError("the message is not UTF-8") from None
+
+
+def check_cut(data: bytes) -> None:
+    """Raise ProtocolError if `data` begins a character that UTF-8 has not: a surrogate."""
+    if b"\xed\xa0" <= data < b"\xee":
+        raise ProtocolError("the message is not UTF-8")
 
 
 def is_unfinished(text: str) -> bool:
@@ -233,9 +230,11 @@ def receive_message(sock: socket.socket, deadline: float | None = None) -> dict[
         while message is None:
             sock.settimeout(seconds_to(deadline))
             piece = sock.recv(RECEIVE_BYTES)
-            letters, cut = decode_utf8(cut + piece, ended=not piece)
-            text = (text + letters).lstrip(WHITE_SPACE)
+            data = cut + piece
+            letters, used = codecs.utf_8_decode(data, "surrogateescape", not piece)
+            cut, text = data[used:], (text + letters).lstrip(WHITE_SPACE)
             message, _ = take_message(text)
+            check_cut(cut)
             if not piece and message is None:
                 raise ProtocolError("the message is cut short") if text else ConnectionError("no answer")
     finally:

@@ -37,7 +37,6 @@ LINGER_TIMEOUT = 2.0  # seconds for a dismissed client to hear of it and leave
 SWEEP_INTERVAL = 1.0  # seconds from one look at the deadlines to the next
 FULL_RECORD_INTERVAL = 60.0  # seconds from one record that the server is full to the next
 RECEIVE_BYTES = 400  # bytes asked of one `recv`: a usual presence, and what Python allocates fastest
-MESSAGES_A_TURN = 8  # answered before it is the next client's turn
 LINGER_BYTES = 1024 * 1024  # read from a dismissed client, and forgotten, before it is cut off
 BACKLOG = 1024  # connections that may wait to be accepted
 SELECT_SOCKETS = 512  # what `select` takes on Windows; other selectors know no such limit
@@ -143,18 +142,6 @@ ENCODER = json.JSONEncoder(ensure_ascii=False, check_circular=False)  # no messa
 DECODER = json.JSONDecoder(parse_constant=refuse_constant)
 
 
-def decode_utf8(data: bytes, *, ended: bool) -> tuple[str, bytes]:
-    """Return the text of `data`, and the bytes of a last character that is not whole yet.
-
-    Bytes that are not UTF-8 become lone surrogates, which `check_utf8` finds.
-    """
-    text, used = codecs.utf_8_decode(data, "surrogateescape", ended)
-    rest = data[used:]
-    if rest >= b"\xed\xa0" and rest < b"\xee":  # a surrogate, which UTF-8 has not: no need to wait
-        return decode_utf8(data, ended=True)
-    return text, rest
-
-
 def take_message(text: str) -> tuple[dict[str, object] | None, int]:
     """Return the message at the start of `text` and its length, or (None, 0) while it is not whole.
 
@@ -192,11 +179,20 @@ def check_unfinished(text: str, error: json.JSONDecodeError) -> None:
 
 
 def check_utf8(text: str) -> None:
-    """Raise ProtocolError if `decode_utf8` found bytes in `text` that are not UTF-8."""
+    """Raise ProtocolError if `text` holds what stands for bytes that are not UTF-8.
+
+    That is a lone surrogate for each of them (the decoder's error handler "surrogateescape").
+    """
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
         raise ProtocolError("the message is not UTF-8") from None
+
+
+def check_cut(data: bytes) -> None:
+    """Raise ProtocolError if `data` begins a character that UTF-8 has not: a surrogate."""
+    if b"\xed\xa0" <= data < b"\xee":
+        raise ProtocolError("the message is not UTF-8")
 
 
 def is_unfinished(text: str) -> bool:
@@ -270,7 +266,9 @@ def receive_text(client: Client) -> bool:
         return False
     except ConnectionResetError:  # how some programs leave
         piece = b""
-    letters, client.cut = decode_utf8(client.cut + piece, ended=not piece)
+    data = client.cut + piece
+    letters, used = codecs.utf_8_decode(data, "surrogateescape", not piece)
+    client.cut = data[used:]
     client.text = (client.text + letters).lstrip(WHITE_SPACE)
     return not piece
 
@@ -281,7 +279,8 @@ def receive_messages(client: Client) -> Iterator[dict[str, object]]:
     Raises EOFError when the client has left after its last message, ProtocolError as soon as what
     it sends can be no message, OSError when the network fails.
     """
-    ended = False if client.behind else receive_text(client)
+    ended = not client.behind and receive_text(client)
+    client.behind = False
     while client.text:
         message, length = take_message(client.text)
         if message is None:
@@ -290,6 +289,8 @@ def receive_messages(client: Client) -> Iterator[dict[str, object]]:
         client.text = client.text[length:].lstrip(WHITE_SPACE)
         client.deadline = monotonic() + MESSAGE_TIMEOUT
         yield message
+    if client.cut:
+        check_cut(client.cut)
     if ended:
         raise ProtocolError("the message is cut short") if client.text else EOFError
 
@@ -305,8 +306,12 @@ def send_message(sock: socket.socket, message: dict[str, object], peer: object =
 
 
 def answer_messages(client: Client) -> None:
-    """Answer what a client has sent so far, in its order; what is too much for a turn waits behind."""
-    for number, message in enumerate(receive_messages(client), 1):
+    """Answer what a client has sent so far, in its order, up to the first wrong message.
+
+    What is behind that has to wait for the next turn, or short wrong messages, of which hundreds
+    arrive at once, would keep all other clients waiting.
+    """
+    for message in receive_messages(client):
         try:
             response = process_client_message(message)
         except Exception as error:
@@ -314,10 +319,8 @@ def answer_messages(client: Client) -> None:
         send_message(client.sock, response, client)
         if "error" in response:
             LOG.warning("a wrong message from %s: %s", client, response["error"])
-        if number == MESSAGES_A_TURN:
             client.behind = True
-            return
-    client.behind = False
+            break
 
 
 class Server:

@@ -543,9 +543,10 @@ class AnswerMessages(WireCase):
     """answer_messages: each message that has arrived gets its response."""
 
     def test_answers_in_order(self):
-        self.peer.sendall(in_bytes(PRESENCE) + b'{"a": 1}' + in_bytes(PRESENCE))
+        self.peer.sendall(in_bytes(PRESENCE) * 2 + b'{"a": 1}' + in_bytes(PRESENCE))
         server.answer_messages(self.client)
-        self.assertEqual(codes(self.peer.recv(10_000)), [200, 400, 200])
+        server.answer_messages(self.client)
+        self.assertEqual(codes(self.peer.recv(10_000)), [200, 200, 400, 200])
 
     def test_wrong_message_is_a_warning(self):
         self.peer.sendall(in_bytes(PRESENCE) + b"{}")
@@ -636,17 +637,20 @@ class Conversation(ServerCase):
         (client,) = self.accepted()
         self.assertTrue(client.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
-    def test_turn_answers_no_more_than_eight_messages_of_a_client(self):
-        sock = self.connect(b"{}" * 20)
-        for answers in (8, 8, 4):
+    def test_turn_ends_with_a_wrong_message(self):
+        good, wrong = in_bytes(PRESENCE), b"{}"
+        sock = self.connect(good + good + wrong + wrong + good)
+        for answers in ([200, 200, 400], [400], [200]):
             self.server.serve_once()
-            self.assertEqual(len(codes(sock.recv(10_000))), answers)
+            self.assertEqual(codes(sock.recv(10_000)), answers)
 
     def test_rest_of_a_client_does_not_wait_for_an_event(self):
         sock = self.connect(b"{}" * 9)
-        with mock.patch("server.SWEEP_INTERVAL", PATIENCE):
-            self.server.serve_once()
-            self.server.serve_once()
+        before = time.monotonic()
+        with mock.patch("server.SWEEP_INTERVAL", 1.0):
+            for _ in range(9):
+                self.server.serve_once()
+        self.assertLess(time.monotonic() - before, 0.9)
         self.assertEqual(codes(sock.recv(10_000)), [400] * 9)
 
     def test_client_with_much_to_say_keeps_its_order(self):
