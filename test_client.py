@@ -1081,6 +1081,8 @@ class Script(NetCase):
 
     @unittest.skipIf(os.name == "nt", "Windows sends no such signal")
     def test_ctrl_c(self):
+        ours = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+        self.addCleanup(signal.signal, signal.SIGINT, ours)
         process, _ = self.start()
         process.send_signal(signal.SIGINT)
         _, shown = process.communicate(timeout=PATIENCE)
