@@ -286,11 +286,25 @@ class TakeMessage(unittest.TestCase):
         self.assertEqual(client.take_message('{"a": 1, "a": 2}'), ({"a": 2}, 16))
 
 
+class CheckCut(unittest.TestCase):
+    """check_cut: whether the first bytes of a character can be completed."""
+
+    def test_beginning_of_a_character_is_waited_for(self):
+        for data in (b"", b"\xd0", b"\xe0\xa0", b"\xed", b"\xed\x9f", b"\xee", b"\xee\x80", b"\xf0\x9f\x98"):
+            with self.subTest(data=data):
+                client.check_cut(data)
+
+    def test_beginning_of_a_surrogate_is_refused(self):
+        for data in (b"\xed\xa0", b"\xed\xb0", b"\xed\xbf"):
+            with self.subTest(data=data), self.assertRaisesRegex(ProtocolError, "^the message is not UTF-8$"):
+                client.check_cut(data)
+
+
 class IsUnfinished(unittest.TestCase):
     """is_unfinished: whether nothing but its end is missing."""
 
     def test_whole_object_is_not_unfinished(self):
-        self.assertFalse(client.is_unfinished("{}"))
+        self.assertIs(client.is_unfinished("{}"), False)
 
     def test_beginning_is_unfinished(self):
         self.assertTrue(client.is_unfinished('{"a": '))
@@ -452,11 +466,13 @@ class ReceiveMessage(WireCase):
     def test_what_is_not_jim_is_refused_though_the_connection_stands(self):
         for data in (
             b"HTTP/1.1 400 Bad Request",
+            b"X{}",
             b"[]",
             b"200",
             b"{'response': 200}",
             b"\xff",
             b'{"a": "\xff',
+            b'{"a": "\xed\xa0',
             b"{]",
         ):
             with self.subTest(data=data):
@@ -494,6 +510,19 @@ class ReceiveMessage(WireCase):
                 client.receive_message(self.sock)
             with self.subTest(data=data):
                 self.assertEqual(logs.output, ["DEBUG:client:" + trace])
+
+
+class SecondsTo(unittest.TestCase):
+    """seconds_to: how long it is to a deadline."""
+
+    def test_deadline_to_come(self):
+        with mock.patch("client.monotonic", Clock(1000.0)):
+            self.assertEqual(client.seconds_to(1000.5), 0.5)
+
+    def test_deadline_that_is_past(self):
+        for deadline in (1000.0, 999.5):
+            with self.subTest(deadline=deadline), mock.patch("client.monotonic", Clock(1000.0)):
+                self.assertRaises(socket.timeout, client.seconds_to, deadline)
 
 
 class LookUp(unittest.TestCase):
@@ -559,6 +588,19 @@ class NetCase(unittest.TestCase):
         thread.start()
         self.addCleanup(thread.join, PATIENCE)
         return received
+
+
+class Dial(NetCase):
+    """dial: one place, called once."""
+
+    def test_has_that_many_seconds(self):
+        with client.dial(socket.AF_INET, ("127.0.0.1", self.port), 4.0) as sock:
+            self.assertEqual((sock.getpeername(), sock.gettimeout()), (("127.0.0.1", self.port), 4.0))
+
+    def test_leaves_a_trace(self):
+        with self.assertLogs(LOG, "DEBUG") as logs:
+            client.dial(socket.AF_INET, ("127.0.0.1", self.port), 4.0).close()
+        self.assertEqual(logs.output, [f"DEBUG:client:connected to 127.0.0.1 port {self.port}"])
 
 
 class Connect(NetCase):
@@ -706,6 +748,11 @@ class ParseArgs(unittest.TestCase):
         for port in (1, 65535):
             with self.subTest(port=port):
                 self.assertEqual(client.parse_args(["::1", str(port)]).port, port)
+
+    def test_levels(self):
+        for level in ("DEBUG", "INFO", "WARNING", "ERROR"):
+            with self.subTest(level=level):
+                self.assertEqual(client.parse_args(["::1", "--log-level", level]).log_level, level)
 
     def test_what_is_no_port(self):
         for port in ("0", "-1", "65536", "http", "", "77.7"):
@@ -878,6 +925,9 @@ class Configure(LogCase):
         client_log_config.close()
         with open(self.log_file, "rb") as log:
             self.assertIn("Жанна".encode(), log.read())
+
+    def test_other_loggers_are_as_ever(self):
+        self.assertIs(type(logging.getLogger("another")), logging.Logger)
 
     def test_close_silences_the_logger(self):
         client_log_config.configure()

@@ -318,6 +318,20 @@ class TakeMessage(unittest.TestCase):
         self.assertEqual(server.take_message('{"a": 1, "a": 2}'), ({"a": 2}, 16))
 
 
+class CheckCut(unittest.TestCase):
+    """check_cut: whether the first bytes of a character can be completed."""
+
+    def test_beginning_of_a_character_is_waited_for(self):
+        for data in (b"", b"\xd0", b"\xe0\xa0", b"\xed", b"\xed\x9f", b"\xee", b"\xee\x80", b"\xf0\x9f\x98"):
+            with self.subTest(data=data):
+                server.check_cut(data)
+
+    def test_beginning_of_a_surrogate_is_refused(self):
+        for data in (b"\xed\xa0", b"\xed\xb0", b"\xed\xbf"):
+            with self.subTest(data=data), self.assertRaisesRegex(ProtocolError, "^the message is not UTF-8$"):
+                server.check_cut(data)
+
+
 class IsUnfinished(unittest.TestCase):
     """is_unfinished: whether nothing but its end is missing."""
 
