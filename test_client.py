@@ -676,9 +676,11 @@ class Exchange(NetCase):
 
     def test_answer_counts_though_the_server_did_not_listen(self):
         self.play_server(b'{"response": 200}')
-        with mock.patch("client.send_message", wraps=client.send_message) as send_message:
-            send_message.side_effect = self.send_and_fail
+        with mock.patch("client.send_message", self.send_and_fail), self.assertLogs(LOG, "DEBUG") as logs:
             self.assertEqual(client.exchange("127.0.0.1", self.port, {}), {"response": 200})
+        self.assertEqual(
+            logs.output[1], "DEBUG:client:not sent, but perhaps answered before: BrokenPipeError()"
+        )
 
     def send_and_fail(self, sock, message, deadline):
         sock.sendall(b"{}")
