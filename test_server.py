@@ -678,6 +678,12 @@ class Conversation(ServerCase):
         self.turns_until(lambda: not self.server.clients)
         self.assertEqual(self.server.behind, set())
 
+    def test_client_with_much_to_say_who_is_dropped_gets_no_further_turn(self):
+        self.connect(b"{}" * 9)
+        self.turns_until(lambda: self.server.behind)
+        self.server.drop(*self.server.behind)
+        self.assertEqual(self.server.behind, set())
+
     def test_half_closed_client_gets_every_answer(self):
         sock = self.connect(in_bytes(PRESENCE) * 5)
         sock.shutdown(socket.SHUT_WR)
