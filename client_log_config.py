@@ -16,18 +16,7 @@ LINE_FORMAT = "%(asctime)s %(levelname)s %(module)s %(message)s"
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")  # what the log file may be limited to
 CONSOLE_LEVEL = logging.INFO
 
-
-class ScriptLogger(logging.Logger):
-    """A logger of client.py alone, which need not search the stack for the module that speaks."""
-
-    def findCaller(self, *_: object, **__: object) -> tuple[str, int, str, None]:
-        """Return where every record is said to come from: file, line, function, no stack."""
-        return "client.py", 0, "(unknown function)", None
-
-
-logging.setLoggerClass(ScriptLogger)
 LOG = logging.getLogger("client")
-logging.setLoggerClass(logging.Logger)
 LOG.addHandler(logging.NullHandler())  # until `configure` is called, records go nowhere
 
 
