@@ -165,7 +165,10 @@ def check_utf8(text: str) -> None:
 
 
 def check_cut(data: bytes) -> None:
-    """Raise ProtocolError if `data` begins a character that UTF-8 has not: a surrogate."""
+    """Raise ProtocolError if `data` begins a character that UTF-8 has not: a surrogate.
+
+    Python's decoder would wait for its third byte, which may never come.
+    """
     if b"\xed\xa0" <= data < b"\xee":
         raise ProtocolError("the message is not UTF-8")
 
@@ -225,7 +228,7 @@ def receive_message(sock: socket.socket, deadline: float | None = None) -> dict[
     arrives can be no message, ConnectionError when the server leaves instead, and socket.timeout.
     """
     deadline = deadline or start_deadline()
-    cut, text, message = b"", "", None
+    cut, text, message = b"", "", None  # `cut`: the beginning of a character, the rest is still to come
     try:
         while message is None:
             sock.settimeout(seconds_to(deadline))
@@ -233,12 +236,13 @@ def receive_message(sock: socket.socket, deadline: float | None = None) -> dict[
             data = cut + piece
             letters, used = codecs.utf_8_decode(data, "surrogateescape", not piece)
             cut, text = data[used:], (text + letters).lstrip(WHITE_SPACE)
-            message, _ = take_message(text)
-            check_cut(cut)
-            if not piece and message is None:
-                raise ProtocolError("the message is cut short") if text else ConnectionError("no answer")
+            message, _ = take_message(text)  # what follows it is dropped
+            if message is None:
+                check_cut(cut)
+                if not piece:
+                    raise ProtocolError("the message is cut short") if text else ConnectionError("no answer")
     finally:
-        LOG.debug("received %s", text)
+        LOG.debug("received %s", text or "nothing")  # what is no message, too: it explains the refusal
     return message
 
 
@@ -280,7 +284,7 @@ def look_up(address: str, port: int, deadline: float) -> list[tuple[int, tuple[o
         thread.start()
         thread.join(seconds_to(deadline))
     if not places:
-        seconds_to(deadline)  # too late is another error
+        seconds_to(deadline)  # raises socket.timeout if the answer is only late
         raise socket.gaierror("unknown name")
     return places
 

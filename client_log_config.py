@@ -17,6 +17,7 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")  # what the log file may be limit
 CONSOLE_LEVEL = logging.INFO
 
 LOG = logging.getLogger("client")
+LOG.propagate = False  # to handlers of others, which would not escape what a peer sends
 LOG.addHandler(logging.NullHandler())  # until `configure` is called, records go nowhere
 
 
@@ -62,7 +63,7 @@ def configure(level: str = "DEBUG") -> None:
     the warning on the console is all that comes of it.
     """
     close()
-    LOG.setLevel(min(logging.getLevelName(level), CONSOLE_LEVEL))  # it makes a number of a name
+    LOG.setLevel(min(logging.getLevelName(level), CONSOLE_LEVEL))  # the number that a name stands for
     add_handler(logging.StreamHandler(), CONSOLE_LEVEL)
     try:
         os.makedirs(os.path.dirname(LOG_FILE), exist_ok=True)
@@ -81,7 +82,7 @@ def add_handler(handler: logging.Handler, level: int | str) -> None:
 def close() -> None:
     """Close the log file, and fall silent."""
     LOG.setLevel(logging.NOTSET)
-    for handler in LOG.handlers[1:]:
+    for handler in LOG.handlers[1:]:  # all but the NullHandler
         LOG.removeHandler(handler)
         with contextlib.suppress(OSError):  # of a full disk, which is known by now
             handler.close()

@@ -36,7 +36,7 @@ MESSAGE_TIMEOUT = 60.0  # seconds from one whole message to the next: time to ty
 LINGER_TIMEOUT = 2.0  # seconds for a dismissed client to hear of it and leave
 SWEEP_INTERVAL = 1.0  # seconds from one look at the deadlines to the next
 FULL_RECORD_INTERVAL = 60.0  # seconds from one record that the server is full to the next
-RECEIVE_BYTES = 400  # bytes asked of one `recv`: a usual presence, and what Python allocates fastest
+RECEIVE_BYTES = 400  # bytes asked of one `recv`: a usual presence, fit for the fast allocator
 LINGER_BYTES = 1024 * 1024  # read from a dismissed client, and forgotten, before it is cut off
 BACKLOG = 1024  # connections that may wait to be accepted
 SELECT_SOCKETS = 512  # what `select` takes on Windows; other selectors know no such limit
@@ -113,7 +113,7 @@ def check_time(value: object) -> None:
     """Raise ProtocolError unless `value`, as found in a message, is a number of seconds."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise wrong_type("time", value, "a number")
-    if not abs(value) <= MAX_TIME:
+    if not abs(value) <= MAX_TIME:  # and not ">", which is false of NaN
         raise ProtocolError("'time' is too large a number")
 
 
@@ -190,7 +190,10 @@ def check_utf8(text: str) -> None:
 
 
 def check_cut(data: bytes) -> None:
-    """Raise ProtocolError if `data` begins a character that UTF-8 has not: a surrogate."""
+    """Raise ProtocolError if `data` begins a character that UTF-8 has not: a surrogate.
+
+    Python's decoder would wait for its third byte, which may never come.
+    """
     if b"\xed\xa0" <= data < b"\xee":
         raise ProtocolError("the message is not UTF-8")
 
@@ -289,8 +292,7 @@ def receive_messages(client: Client) -> Iterator[dict[str, object]]:
         client.text = client.text[length:].lstrip(WHITE_SPACE)
         client.deadline = monotonic() + MESSAGE_TIMEOUT
         yield message
-    if client.cut:
-        check_cut(client.cut)
+    check_cut(client.cut)
     if ended:
         raise ProtocolError("the message is cut short") if client.text else EOFError
 
@@ -354,7 +356,7 @@ class Server:
             self.serve_client(client)
         for key, _ in ready:
             client = key.data
-            if client is None:
+            if client is None:  # it is the listener
                 self.accept_clients(len(ready))
             elif client.dismissed:
                 self.drain(client)
@@ -370,7 +372,7 @@ class Server:
                 self.check_room()
                 self.add_client(*self.listener.accept())
         except (BlockingIOError, ConnectionAbortedError):
-            pass  # nobody waits any more
+            pass  # nobody waits, or somebody no longer does: the next turn looks again
         except (OSError, ValueError) as error:
             self.stop_accepting(error)
 
@@ -507,7 +509,7 @@ def explain(error: OSError | UnicodeError, address: str, port: int) -> str:
     """Return one sentence for the person: why the server cannot listen, and what to do."""
     if isinstance(error, (socket.gaierror, UnicodeError)):
         return f"unknown address {address}: give an IP address of this machine"
-    advice = ADVICE.get(error.errno or 0, "cannot serve {address} port {port}: {error}")
+    advice = ADVICE.get(error.errno or 0, "cannot listen on {address} port {port}: {error}")
     return advice.format(address=address, port=port, error=error)
 
 
@@ -562,7 +564,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def stop(number: int, frame: FrameType | None) -> NoReturn:
     """Raise KeyboardInterrupt at the first signal to stop, and ignore those that follow."""
-    handle_stop_signals(lambda number, frame: None)  # SIG_IGN fails if a second one is on its way
+    handle_stop_signals(lambda number, frame: None)  # no SIG_IGN, since one may be on its way
     raise KeyboardInterrupt
 
 
@@ -575,5 +577,5 @@ def handle_stop_signals(handler: Callable[[int, FrameType | None], object] | sig
 if __name__ == "__main__":
     handle_stop_signals(stop)
     exit_code = main()
-    handle_stop_signals(signal.SIG_IGN)  # as it ends, Python lets all others kill it
+    handle_stop_signals(signal.SIG_IGN)  # which lasts until Python has ended; the end of a handler does not
     sys.exit(exit_code)

@@ -22,16 +22,20 @@ OLD_DAYS = 30  # files kept besides the one of today
 
 
 class ScriptLogger(logging.Logger):
-    """A logger of server.py alone, which need not search the stack for the module that speaks."""
+    """A logger that takes every record for one of server.py.
+
+    To search the stack for the module that speaks costs a large part of a record.
+    """
 
     def findCaller(self, *_: object, **__: object) -> tuple[str, int, str, None]:
         """Return where every record is said to come from: file, line, function, no stack."""
         return "server.py", 0, "(unknown function)", None
 
 
-logging.setLoggerClass(ScriptLogger)
+logging.setLoggerClass(ScriptLogger)  # for this one logger
 LOG = logging.getLogger("server")
 logging.setLoggerClass(logging.Logger)
+LOG.propagate = False  # to handlers of others, which would not escape what a peer sends
 LOG.addHandler(logging.NullHandler())  # until `configure` is called, records go nowhere
 
 
@@ -134,7 +138,7 @@ def configure(level: str = "DEBUG") -> None:
     """
     close()
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # no part of a line
-    LOG.setLevel(min(logging.getLevelName(level), CONSOLE_LEVEL))  # it makes a number of a name
+    LOG.setLevel(min(logging.getLevelName(level), CONSOLE_LEVEL))  # the number that a name stands for
     add_handler(ConsoleHandler(), CONSOLE_LEVEL)
     try:
         os.makedirs(os.path.dirname(LOG_FILE), exist_ok=True)
@@ -162,7 +166,7 @@ def close() -> None:
     """Close the log file, and fall silent."""
     write_out()
     LOG.setLevel(logging.NOTSET)
-    for handler in LOG.handlers[1:]:
+    for handler in LOG.handlers[1:]:  # all but the NullHandler
         LOG.removeHandler(handler)
         with contextlib.suppress(OSError):  # of a full disk, which is known by now
             handler.close()

@@ -433,7 +433,7 @@ class ReceiveMessage(WireCase):
             client.receive_message(self.sock)
 
     def test_what_follows_is_dropped(self):
-        for more in (b'{"response": 400}', b"\n", b"hello", b"\xff", b"]" * 300):
+        for more in (b'{"response": 400}', b"\n", b"hello", b"\xff", b"\xed\xa0", b"]" * 300):
             with self.subTest(more=more):
                 self.connect_anew()
                 self.server.sendall(b'{"response": 200}' + more)
@@ -510,6 +510,12 @@ class ReceiveMessage(WireCase):
                 client.receive_message(self.sock)
             with self.subTest(data=data):
                 self.assertEqual(logs.output, ["DEBUG:client:" + trace])
+
+    def test_silence_leaves_a_trace(self):
+        self.server.close()
+        with self.assertLogs(LOG, "DEBUG") as logs, contextlib.suppress(ConnectionError):
+            client.receive_message(self.sock)
+        self.assertEqual(logs.output, ["DEBUG:client:received nothing"])
 
 
 class SecondsTo(unittest.TestCase):
@@ -810,6 +816,13 @@ class LogCase(unittest.TestCase):
         return [LINE.fullmatch(line).group(2) for line in lines]
 
 
+class LogFile(unittest.TestCase):
+    """LOG_FILE: where the log is."""
+
+    def test_stands_in_the_folder_log_beside_the_module(self):
+        self.assertEqual(client_log_config.LOG_FILE, os.path.join(HERE, "log", "client.log"))
+
+
 class Escape(unittest.TestCase):
     """escape: nothing but printable characters gets through."""
 
@@ -861,11 +874,39 @@ class OneLineFormatterTest(unittest.TestCase):
         )
 
 
-class LogFile(unittest.TestCase):
-    """LOG_FILE: where the log is."""
+class LogFileHandlerTest(LogCase):
+    """LogFileHandler: a log that is never in the way."""
 
-    def test_stands_in_the_folder_log_beside_the_module(self):
-        self.assertEqual(client_log_config.LOG_FILE, os.path.join(HERE, "log", "client.log"))
+    def test_records_are_in_the_file_at_once(self):
+        client_log_config.configure()
+        LOG.info("text")
+        self.assertEqual(self.messages(self.logged()), ["text"])
+
+    def test_file_in_the_place_of_the_folder_costs_one_warning(self):
+        open(self.folder, "w", encoding="utf-8").close()
+        client_log_config.configure()
+        LOG.debug("the program goes on")
+        LOG.info("here too")
+        warning, info = self.messages(self.shown())
+        self.assertRegex(
+            warning, r"^cannot write the log .*client\.log, going on without it: .*" + re.escape(self.folder)
+        )
+        self.assertEqual(info, "here too")
+
+    @unittest.skipUnless(os.path.exists("/dev/full"), "no device here is always full")
+    def test_full_disk_costs_one_warning(self):
+        os.mkdir(self.folder)
+        os.symlink("/dev/full", self.log_file)
+        client_log_config.configure()
+        for text in ("one", "x" * 100_000, "three"):
+            LOG.info(text)
+        client_log_config.close()
+        warnings = [line for line in self.shown() if " WARNING " in line]
+        self.assertEqual(len(warnings), 1, warnings)
+        self.assertRegex(
+            warnings[0], "cannot write the log .*client.log, going on without it: .*No space left on device"
+        )
+        self.assertEqual(len(self.shown()), 4)
 
 
 class Configure(LogCase):
@@ -874,6 +915,12 @@ class Configure(LogCase):
     def test_until_then_records_go_nowhere(self):
         LOG.error("nobody sees this")
         self.assertEqual(self.shown(), [])
+
+    def test_records_go_to_no_other_logger(self):
+        with self.assertLogs(logging.getLogger(), "DEBUG") as logs:
+            logging.getLogger("another").warning("a record of another")
+            LOG.warning("a record of ours")
+        self.assertEqual(logs.output, ["WARNING:another:a record of another"])
 
     def test_folder_is_made(self):
         client_log_config.configure()
@@ -934,41 +981,6 @@ class Configure(LogCase):
         LOG.error("nobody sees this")
         self.assertEqual((self.logged(), self.shown()), ([], []))
         self.assertFalse(LOG.isEnabledFor(logging.DEBUG))
-
-
-class LogFileHandlerTest(LogCase):
-    """LogFileHandler: a log that is never in the way."""
-
-    def test_records_are_in_the_file_at_once(self):
-        client_log_config.configure()
-        LOG.info("text")
-        self.assertEqual(self.messages(self.logged()), ["text"])
-
-    def test_file_in_the_place_of_the_folder_costs_one_warning(self):
-        open(self.folder, "w", encoding="utf-8").close()
-        client_log_config.configure()
-        LOG.debug("the program goes on")
-        LOG.info("here too")
-        warning, info = self.messages(self.shown())
-        self.assertRegex(
-            warning, r"^cannot write the log .*client\.log, going on without it: .*" + re.escape(self.folder)
-        )
-        self.assertEqual(info, "here too")
-
-    @unittest.skipUnless(os.path.exists("/dev/full"), "no device here is always full")
-    def test_full_disk_costs_one_warning(self):
-        os.mkdir(self.folder)
-        os.symlink("/dev/full", self.log_file)
-        client_log_config.configure()
-        for text in ("one", "x" * 100_000, "three"):
-            LOG.info(text)
-        client_log_config.close()
-        warnings = [line for line in self.shown() if " WARNING " in line]
-        self.assertEqual(len(warnings), 1, warnings)
-        self.assertRegex(
-            warnings[0], "cannot write the log .*client.log, going on without it: .*No space left on device"
-        )
-        self.assertEqual(len(self.shown()), 4)
 
 
 class Main(LogCase, NetCase):
@@ -1122,8 +1134,9 @@ class Script(NetCase):
         self.assertTrue(os.path.exists(os.path.join(self.folder, "log", "client.log")))
 
     def test_importing_it_creates_nothing(self):
+        before = list(os.walk(self.folder))
         subprocess.run([sys.executable, "-B", "-c", "import client"], cwd=self.folder, check=True)
-        self.assertEqual(sorted(os.listdir(self.folder)), ["client.py", "client_log_config.py"])
+        self.assertEqual(list(os.walk(self.folder)), before)
 
     def test_refused_in_letters_that_the_console_has_not(self):
         process, sock = self.start()

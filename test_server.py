@@ -1172,7 +1172,7 @@ class Explain(unittest.TestCase):
             ),
             (socket.gaierror(-2, ""), "unknown address ::5: give an IP address of this machine"),
             (UnicodeError(), "unknown address ::5: give an IP address of this machine"),
-            (OSError("what else"), "cannot serve ::5 port 80: what else"),
+            (OSError("what else"), "cannot listen on ::5 port 80: what else"),
         ):
             with self.subTest(error=error):
                 self.assertEqual(server.explain(error, "::5", 80), text)
@@ -1255,6 +1255,13 @@ class LogCase(unittest.TestCase):
         return [LINE.fullmatch(line).group(2) for line in lines]
 
 
+class LogFile(unittest.TestCase):
+    """LOG_FILE: where the log is."""
+
+    def test_stands_in_the_folder_log_beside_the_module(self):
+        self.assertEqual(server_log_config.LOG_FILE, os.path.join(HERE, "log", "server.log"))
+
+
 class Escape(unittest.TestCase):
     """escape: nothing but printable characters gets through."""
 
@@ -1325,104 +1332,58 @@ class OneLineFormatterTest(unittest.TestCase):
         )
 
 
-class Stop(unittest.TestCase):
-    """stop: what Ctrl+C and SIGTERM do."""
+class ConsoleHandlerTest(LogCase):
+    """ConsoleHandler: a console that nobody reads keeps no client waiting."""
 
-    def test_first_signal_stops_and_those_that_follow_do_nothing(self):
-        for first in server.STOP_SIGNALS:
-            handlers = {number: signal.getsignal(number) for number in server.STOP_SIGNALS}
-            try:
-                server.handle_stop_signals(server.stop)
-                with self.subTest(first=first), self.assertRaises(KeyboardInterrupt):
-                    signal.raise_signal(first)
-                for number in server.STOP_SIGNALS:
-                    signal.raise_signal(number)
-            finally:
-                for number, handler in handlers.items():
-                    signal.signal(number, handler)
-
-
-class LogFile(unittest.TestCase):
-    """LOG_FILE: where the log is."""
-
-    def test_stands_in_the_folder_log_beside_the_module(self):
-        self.assertEqual(server_log_config.LOG_FILE, os.path.join(HERE, "log", "server.log"))
-
-
-class Configure(LogCase):
-    """configure: what goes where."""
-
-    def test_until_then_records_go_nowhere(self):
-        LOG.error("nobody sees this")
-        self.assertEqual(self.shown(), [])
-
-    def test_folder_is_made(self):
-        server_log_config.configure()
-        self.assertEqual(os.listdir(self.folder), ["server.log"])
-
-    def test_folder_that_is_there_is_used(self):
-        os.mkdir(self.folder)
-        server_log_config.configure()
-        self.assertEqual(os.listdir(self.folder), ["server.log"])
-
-    def test_lines_are_as_the_assignment_wants_them(self):
-        server_log_config.configure()
-        LOG.warning("from %s", "Жанна")
-        for line in (*self.logged(), *self.shown()):
-            self.assertRegex(line, r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} WARNING server from Жанна$")
-        self.assertEqual((len(self.logged()), len(self.shown())), (1, 1))
-
-    def test_levels(self):
-        levels = ("DEBUG", "INFO", "WARNING", "ERROR")
-        for number, level in enumerate(levels):
-            with self.subTest(level=level):
-                self.set_log_file(os.path.join(self.folder, level))
-                server_log_config.configure(level)
-                for each in levels:
-                    LOG.log(getattr(logging, each), each)
-                self.assertEqual(self.messages(self.logged()), list(levels[number:]))
-        self.assertEqual(self.messages(self.shown()), list(levels[1:]) * 4)
-
-    def test_everything_is_logged_by_default(self):
-        server_log_config.configure()
-        LOG.debug("a trace")
-        self.assertEqual(self.messages(self.logged()), ["a trace"])
-
-    def test_second_call_takes_the_place_of_the_first(self):
-        server_log_config.configure()
-        server_log_config.configure()
-        LOG.info("once")
-        self.assertEqual(self.messages(self.logged()), ["once"])
-        self.assertEqual(self.messages(self.shown()), ["once"])
-
-    def test_file_is_continued(self):
-        for text in ("first", "second"):
+    def assert_not_waited_for(self, writer):
+        """Fill a console that nobody reads, and log to it."""
+        os.set_blocking(writer, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writer, bytes(1000))
+        os.set_blocking(writer, True)
+        with open(writer, "w", encoding="utf-8") as stream, contextlib.redirect_stderr(stream):
             server_log_config.configure()
-            LOG.info(text)
-            server_log_config.close()
-        self.assertEqual(self.messages(self.logged()), ["first", "second"])
+            LOG.info("nobody reads this")
+        self.assertEqual(self.messages(self.logged()), ["nobody reads this"])
 
-    def test_file_is_utf8(self):
-        server_log_config.configure()
-        LOG.info("Жанна")
-        server_log_config.close()
-        with open(self.log_file, "rb") as log:
-            self.assertIn("Жанна".encode(), log.read())
+    @unittest.skipIf(os.name == "nt", "Windows cannot but wait")
+    def test_full_pipe_is_not_waited_for(self):
+        reader, writer = os.pipe()
+        self.addCleanup(os.close, reader)
+        self.assert_not_waited_for(writer)
 
-    def test_records_are_made_without_what_no_line_shows(self):
-        server_log_config.configure()
-        record = LOG.makeRecord("server", logging.INFO, "server.py", 0, "text", (), None)
-        self.assertEqual((record.threadName, record.processName, record.process), (None, None, None))
+    @unittest.skipIf(os.name == "nt", "Windows cannot but wait")
+    def test_full_terminal_is_not_waited_for(self):
+        reader, writer = os.openpty()
+        self.addCleanup(os.close, reader)
+        self.assert_not_waited_for(writer)
 
-    def test_other_loggers_are_as_ever(self):
-        self.assertIs(type(logging.getLogger("another")), logging.Logger)
+    def test_console_shows_the_line(self):
+        reader, writer = os.pipe()
+        with open(reader, "rb") as shown:
+            with open(writer, "w", encoding="utf-8") as stream, contextlib.redirect_stderr(stream):
+                server_log_config.configure()
+                LOG.info("Жанна")
+            self.assertRegex(shown.read().decode("utf-8"), "^[-0-9]{10} [:,0-9]{12} INFO server Жанна\n$")
 
-    def test_close_silences_the_logger(self):
-        server_log_config.configure()
-        server_log_config.close()
-        LOG.error("nobody sees this")
-        self.assertEqual((self.logged(), self.shown()), ([], []))
-        self.assertFalse(LOG.isEnabledFor(logging.DEBUG))
+    @unittest.skipIf(os.name == "nt", "Windows cannot but wait")
+    def test_console_stays_as_it_was(self):
+        for blocking in (True, False):
+            reader, writer = os.pipe()
+            self.addCleanup(os.close, reader)
+            os.set_blocking(writer, blocking)
+            with open(writer, "w", encoding="utf-8") as stream, contextlib.redirect_stderr(stream):
+                server_log_config.configure()
+                LOG.info("text")
+                with self.subTest(blocking=blocking):
+                    self.assertEqual(os.get_blocking(writer), blocking)
+
+    def test_no_console_is_no_trouble(self):
+        with contextlib.redirect_stderr(None):
+            server_log_config.configure()
+            LOG.info("text")
+        self.assertEqual(self.messages(self.logged()), ["text"])
 
 
 class LogFileHandlerTest(LogCase):
@@ -1537,58 +1498,86 @@ class LogFileHandlerTest(LogCase):
                 self.assertIs(handler.shouldRollover(record), turns)
 
 
-class ConsoleHandlerTest(LogCase):
-    """ConsoleHandler: a console that nobody reads keeps no client waiting."""
+class Configure(LogCase):
+    """configure: what goes where."""
 
-    def assert_not_waited_for(self, writer):
-        """Fill a console that nobody reads, and log to it."""
-        os.set_blocking(writer, False)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                os.write(writer, bytes(1000))
-        os.set_blocking(writer, True)
-        with open(writer, "w", encoding="utf-8") as stream, contextlib.redirect_stderr(stream):
+    def test_until_then_records_go_nowhere(self):
+        LOG.error("nobody sees this")
+        self.assertEqual(self.shown(), [])
+
+    def test_records_go_to_no_other_logger(self):
+        with self.assertLogs(logging.getLogger(), "DEBUG") as logs:
+            logging.getLogger("another").warning("a record of another")
+            LOG.warning("a record of ours")
+        self.assertEqual(logs.output, ["WARNING:another:a record of another"])
+
+    def test_folder_is_made(self):
+        server_log_config.configure()
+        self.assertEqual(os.listdir(self.folder), ["server.log"])
+
+    def test_folder_that_is_there_is_used(self):
+        os.mkdir(self.folder)
+        server_log_config.configure()
+        self.assertEqual(os.listdir(self.folder), ["server.log"])
+
+    def test_lines_are_as_the_assignment_wants_them(self):
+        server_log_config.configure()
+        LOG.warning("from %s", "Жанна")
+        for line in (*self.logged(), *self.shown()):
+            self.assertRegex(line, r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} WARNING server from Жанна$")
+        self.assertEqual((len(self.logged()), len(self.shown())), (1, 1))
+
+    def test_levels(self):
+        levels = ("DEBUG", "INFO", "WARNING", "ERROR")
+        for number, level in enumerate(levels):
+            with self.subTest(level=level):
+                self.set_log_file(os.path.join(self.folder, level))
+                server_log_config.configure(level)
+                for each in levels:
+                    LOG.log(getattr(logging, each), each)
+                self.assertEqual(self.messages(self.logged()), list(levels[number:]))
+        self.assertEqual(self.messages(self.shown()), list(levels[1:]) * 4)
+
+    def test_everything_is_logged_by_default(self):
+        server_log_config.configure()
+        LOG.debug("a trace")
+        self.assertEqual(self.messages(self.logged()), ["a trace"])
+
+    def test_second_call_takes_the_place_of_the_first(self):
+        server_log_config.configure()
+        server_log_config.configure()
+        LOG.info("once")
+        self.assertEqual(self.messages(self.logged()), ["once"])
+        self.assertEqual(self.messages(self.shown()), ["once"])
+
+    def test_file_is_continued(self):
+        for text in ("first", "second"):
             server_log_config.configure()
-            LOG.info("nobody reads this")
-        self.assertEqual(self.messages(self.logged()), ["nobody reads this"])
+            LOG.info(text)
+            server_log_config.close()
+        self.assertEqual(self.messages(self.logged()), ["first", "second"])
 
-    @unittest.skipIf(os.name == "nt", "Windows cannot but wait")
-    def test_full_pipe_is_not_waited_for(self):
-        reader, writer = os.pipe()
-        self.addCleanup(os.close, reader)
-        self.assert_not_waited_for(writer)
+    def test_file_is_utf8(self):
+        server_log_config.configure()
+        LOG.info("Жанна")
+        server_log_config.close()
+        with open(self.log_file, "rb") as log:
+            self.assertIn("Жанна".encode(), log.read())
 
-    @unittest.skipIf(os.name == "nt", "Windows cannot but wait")
-    def test_full_terminal_is_not_waited_for(self):
-        reader, writer = os.openpty()
-        self.addCleanup(os.close, reader)
-        self.assert_not_waited_for(writer)
+    def test_records_are_made_without_what_no_line_shows(self):
+        server_log_config.configure()
+        record = LOG.makeRecord("server", logging.INFO, "server.py", 0, "text", (), None)
+        self.assertEqual((record.threadName, record.processName, record.process), (None, None, None))
 
-    def test_console_shows_the_line(self):
-        reader, writer = os.pipe()
-        with open(reader, "rb") as shown:
-            with open(writer, "w", encoding="utf-8") as stream, contextlib.redirect_stderr(stream):
-                server_log_config.configure()
-                LOG.info("Жанна")
-            self.assertRegex(shown.read().decode("utf-8"), "^[-0-9]{10} [:,0-9]{12} INFO server Жанна\n$")
+    def test_other_loggers_are_as_ever(self):
+        self.assertIs(type(logging.getLogger("another")), logging.Logger)
 
-    @unittest.skipIf(os.name == "nt", "Windows cannot but wait")
-    def test_console_stays_as_it_was(self):
-        for blocking in (True, False):
-            reader, writer = os.pipe()
-            self.addCleanup(os.close, reader)
-            os.set_blocking(writer, blocking)
-            with open(writer, "w", encoding="utf-8") as stream, contextlib.redirect_stderr(stream):
-                server_log_config.configure()
-                LOG.info("text")
-                with self.subTest(blocking=blocking):
-                    self.assertEqual(os.get_blocking(writer), blocking)
-
-    def test_no_console_is_no_trouble(self):
-        with contextlib.redirect_stderr(None):
-            server_log_config.configure()
-            LOG.info("text")
-        self.assertEqual(self.messages(self.logged()), ["text"])
+    def test_close_silences_the_logger(self):
+        server_log_config.configure()
+        server_log_config.close()
+        LOG.error("nobody sees this")
+        self.assertEqual((self.logged(), self.shown()), ([], []))
+        self.assertFalse(LOG.isEnabledFor(logging.DEBUG))
 
 
 class Main(LogCase):
@@ -1609,7 +1598,7 @@ class Main(LogCase):
     def test_machine_that_cannot_serve_is_one_line_and_exit_code_1(self):
         with mock.patch("selectors.DefaultSelector", side_effect=OSError("no more")):
             self.assertEqual(server.main(["-a", "", "-p", "0"]), 1)
-        self.assertEqual(self.messages(self.shown()), ["cannot serve all addresses port 0: no more"])
+        self.assertEqual(self.messages(self.shown()), ["cannot listen on all addresses port 0: no more"])
 
     def test_unknown_address_is_one_line_and_exit_code_1(self):
         for address in ("no such name", "a" * 64, "é" * 64):
@@ -1648,6 +1637,23 @@ class Main(LogCase):
 
 
 @unittest.skipIf(os.name == "nt", "Windows sends no such signals")
+class Stop(unittest.TestCase):
+    """stop: what Ctrl+C and SIGTERM do."""
+
+    def test_first_signal_stops_and_those_that_follow_do_nothing(self):
+        for first in server.STOP_SIGNALS:
+            handlers = {number: signal.getsignal(number) for number in server.STOP_SIGNALS}
+            try:
+                server.handle_stop_signals(server.stop)
+                with self.subTest(first=first), self.assertRaises(KeyboardInterrupt):
+                    signal.raise_signal(first)
+                for number in server.STOP_SIGNALS:
+                    signal.raise_signal(number)
+            finally:
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
+
+
 class Script(unittest.TestCase):
     """server.py as a person runs it, copied with its log module alone into an empty folder."""
 
@@ -1694,8 +1700,9 @@ class Script(unittest.TestCase):
         self.assertRegex(rest[0], " INFO server stopped$")
 
     def test_importing_it_creates_nothing(self):
+        before = list(os.walk(self.folder))
         subprocess.run([sys.executable, "-B", "-c", "import server"], cwd=self.folder, check=True)
-        self.assertEqual(sorted(os.listdir(self.folder)), ["server.py", "server_log_config.py"])
+        self.assertEqual(list(os.walk(self.folder)), before)
 
     def test_port_that_is_taken(self):
         with socket.create_server(("127.0.0.1", 0)) as listener:
