@@ -26,6 +26,7 @@ MAX_PORT = 65535  # from TCP
 MAX_MESSAGE = 640  # characters of a whole message; from JIM
 MAX_NAME = 25  # characters of an account name; from JIM
 WHITE_SPACE = " \t\r\n"  # what JSON allows between messages
+ANY_CHARACTER = "\ufffd"  # stands for one beyond ASCII of which only the beginning is known
 EXCHANGE_TIMEOUT = 10.0  # seconds from connecting to the whole answer: what a person waits for
 RECEIVE_BYTES = 400  # bytes asked of one `recv`: a usual response and some more
 STATUS = "Yep, I am here!"  # JIM's own example; some servers insist on a status
@@ -164,13 +165,15 @@ def check_utf8(text: str) -> None:
         raise ProtocolError("the message is not UTF-8") from None
 
 
-def check_cut(data: bytes) -> None:
-    """Raise ProtocolError if `data` begins a character that UTF-8 has not: a surrogate.
+def check_cut(text: str, cut: bytes) -> None:
+    """Raise ProtocolError if no message goes on, after `text`, with a character that begins with `cut`.
 
-    Python's decoder would wait for its third byte, which may never come.
+    Python's decoder waits for the rest of any character, also of a surrogate, which UTF-8 has not.
     """
-    if b"\xed\xa0" <= data < b"\xee":
+    if b"\xed\xa0" <= cut < b"\xee":
         raise ProtocolError("the message is not UTF-8")
+    if cut:
+        take_message(text + ANY_CHARACTER)
 
 
 def is_unfinished(text: str) -> bool:
@@ -238,7 +241,7 @@ def receive_message(sock: socket.socket, deadline: float | None = None) -> dict[
             cut, text = data[used:], (text + letters).lstrip(WHITE_SPACE)
             message, _ = take_message(text)  # what follows it is dropped
             if message is None:
-                check_cut(cut)
+                check_cut(text, cut)
                 if not piece:
                     raise ProtocolError("the message is cut short") if text else ConnectionError("no answer")
     finally:
@@ -383,7 +386,7 @@ def main(argv: list[str] | None = None) -> int:
         configure(arguments.log_level)
         return run(arguments)
     except KeyboardInterrupt:
-        LOG.error("stopped before the server answered")
+        LOG.error("stopped by Ctrl+C")
         return 130
     finally:
         close()

@@ -32,6 +32,7 @@ MAX_ACTION = 15  # characters of an action; from JIM
 MAX_NAME = 25  # characters of an account name; from JIM
 MAX_TIME = sys.float_info.max  # seconds; whatever is beyond is no finite number
 WHITE_SPACE = " \t\r\n"  # what JSON allows between messages
+ANY_CHARACTER = "\ufffd"  # stands for one beyond ASCII of which only the beginning is known
 MESSAGE_TIMEOUT = 60.0  # seconds from one whole message to the next: time to type one by hand
 LINGER_TIMEOUT = 2.0  # seconds for a dismissed client to hear of it and leave
 SWEEP_INTERVAL = 1.0  # seconds from one look at the deadlines to the next
@@ -189,13 +190,15 @@ def check_utf8(text: str) -> None:
         raise ProtocolError("the message is not UTF-8") from None
 
 
-def check_cut(data: bytes) -> None:
-    """Raise ProtocolError if `data` begins a character that UTF-8 has not: a surrogate.
+def check_cut(text: str, cut: bytes) -> None:
+    """Raise ProtocolError if no message goes on, after `text`, with a character that begins with `cut`.
 
-    Python's decoder would wait for its third byte, which may never come.
+    Python's decoder waits for the rest of any character, also of a surrogate, which UTF-8 has not.
     """
-    if b"\xed\xa0" <= data < b"\xee":
+    if b"\xed\xa0" <= cut < b"\xee":
         raise ProtocolError("the message is not UTF-8")
+    if cut:
+        take_message(text + ANY_CHARACTER)
 
 
 def is_unfinished(text: str) -> bool:
@@ -292,7 +295,7 @@ def receive_messages(client: Client) -> Iterator[dict[str, object]]:
         client.text = client.text[length:].lstrip(WHITE_SPACE)
         client.deadline = monotonic() + MESSAGE_TIMEOUT
         yield message
-    check_cut(client.cut)
+    check_cut(client.text, client.cut)
     if ended:
         raise ProtocolError("the message is cut short") if client.text else EOFError
 

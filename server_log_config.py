@@ -11,8 +11,10 @@ import contextlib
 import logging
 import logging.handlers
 import os
+import stat
 import sys
 import time
+from typing import TextIO
 
 LOG_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "log", "server.log")
 LINE_FORMAT = "%(asctime)s %(levelname)s %(module)s %(message)s"
@@ -70,21 +72,42 @@ class OneLineFormatter(logging.Formatter):
 class ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg]  # no StreamHandler[...] before 3.11
     """Writes records to the console, but never waits for one that nobody reads."""
 
+    def __init__(self) -> None:
+        """Find out how to write to the console without waiting, if it is one that can make us wait."""
+        super().__init__()
+        self.console = open_without_waiting(self.stream)
+        self.line_end = b""  # what the record before still lacks
+
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record, or as much of it as the console takes at once."""
-        try:
-            console = self.stream.fileno()
-            blocking = os.get_blocking(console)
-            os.set_blocking(console, False)
-        except (AttributeError, OSError, ValueError):  # Windows, an IDE's console, or none at all
+        if self.console is None:
             super().emit(record)
             return
-        try:
-            os.write(console, self.format(record).encode(errors="backslashreplace") + b"\n")
-        except OSError:
-            pass
-        finally:
-            os.set_blocking(console, blocking)
+        line = self.format(record).encode(self.stream.encoding, "backslashreplace") + b"\n"
+        with contextlib.suppress(OSError):
+            written = os.write(self.console, self.line_end + line)
+            self.line_end = b"" if written == len(self.line_end + line) else b"\n"
+
+    def close(self) -> None:
+        """Close what has been opened; the console itself stays open."""
+        super().close()
+        if self.console is not None:
+            os.close(self.console)
+            self.console = None
+
+
+def open_without_waiting(stream: TextIO) -> int | None:
+    """Return a descriptor of our own for a terminal or a pipe, or None where that cannot be had.
+
+    "Do not wait" holds for all who use the same descriptor, and others write to this console, too.
+    """
+    try:
+        descriptor = stream.fileno()
+        if os.isatty(descriptor) or stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+            return os.open(f"/dev/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except (AttributeError, OSError, ValueError):  # Windows, an IDE's console, or none at all
+        pass
+    return None
 
 
 class LogFileHandler(logging.handlers.TimedRotatingFileHandler):

@@ -287,17 +287,32 @@ class TakeMessage(unittest.TestCase):
 
 
 class CheckCut(unittest.TestCase):
-    """check_cut: whether the first bytes of a character can be completed."""
+    """check_cut: whether a message can go on with a character that is not whole."""
 
-    def test_beginning_of_a_character_is_waited_for(self):
-        for data in (b"", b"\xd0", b"\xe0\xa0", b"\xed", b"\xed\x9f", b"\xee", b"\xee\x80", b"\xf0\x9f\x98"):
-            with self.subTest(data=data):
-                client.check_cut(data)
+    def test_character_in_a_string_is_waited_for(self):
+        for cut in (b"\xd0", b"\xe0\xa0", b"\xed", b"\xed\x9f", b"\xee", b"\xee\x80", b"\xf0\x9f\x98"):
+            with self.subTest(cut=cut):
+                client.check_cut('{"a": "я', cut)
 
-    def test_beginning_of_a_surrogate_is_refused(self):
-        for data in (b"\xed\xa0", b"\xed\xb0", b"\xed\xbf"):
-            with self.subTest(data=data), self.assertRaisesRegex(ProtocolError, "^the message is not UTF-8$"):
-                client.check_cut(data)
+    def test_whole_characters_are_no_matter(self):
+        for text in ("", "{", '{"a": "я'):
+            with self.subTest(text=text):
+                client.check_cut(text, b"")
+
+    def test_surrogate_is_refused(self):
+        for cut in (b"\xed\xa0", b"\xed\xb0", b"\xed\xbf"):
+            with self.subTest(cut=cut), self.assertRaisesRegex(ProtocolError, "^the message is not UTF-8$"):
+                client.check_cut('{"a": "я', cut)
+
+    def test_character_outside_of_strings_is_refused(self):
+        for text in ("", "{", '{"a": ', '{"a": "b"', '{"a": 1'):
+            with self.subTest(text=text), self.assertRaises(ProtocolError):
+                client.check_cut(text, b"\xd0")
+
+    def test_character_that_makes_the_message_too_long_is_refused(self):
+        text = '{"a": "' + "я" * 632
+        with self.assertRaisesRegex(ProtocolError, "^the message is longer than 640 characters$"):
+            client.check_cut(text, b"\xd0")
 
 
 class IsUnfinished(unittest.TestCase):
@@ -473,6 +488,8 @@ class ReceiveMessage(WireCase):
             b"\xff",
             b'{"a": "\xff',
             b'{"a": "\xed\xa0',
+            b'{"a": \xd0',
+            b"\xef",
             b"{]",
         ):
             with self.subTest(data=data):
@@ -1059,7 +1076,7 @@ class Main(LogCase, NetCase):
     def test_ctrl_c_is_one_line_and_exit_code_130(self):
         with mock.patch("client.exchange", side_effect=KeyboardInterrupt):
             self.assertEqual(client.main(["127.0.0.1"]), 130)
-        self.assertEqual(self.messages(self.shown()), ["stopped before the server answered"])
+        self.assertEqual(self.messages(self.shown()), ["stopped by Ctrl+C"])
 
     def test_log_tells_the_story(self):
         self.run_main(b'{"response": 200}')

@@ -319,17 +319,32 @@ class TakeMessage(unittest.TestCase):
 
 
 class CheckCut(unittest.TestCase):
-    """check_cut: whether the first bytes of a character can be completed."""
+    """check_cut: whether a message can go on with a character that is not whole."""
 
-    def test_beginning_of_a_character_is_waited_for(self):
-        for data in (b"", b"\xd0", b"\xe0\xa0", b"\xed", b"\xed\x9f", b"\xee", b"\xee\x80", b"\xf0\x9f\x98"):
-            with self.subTest(data=data):
-                server.check_cut(data)
+    def test_character_in_a_string_is_waited_for(self):
+        for cut in (b"\xd0", b"\xe0\xa0", b"\xed", b"\xed\x9f", b"\xee", b"\xee\x80", b"\xf0\x9f\x98"):
+            with self.subTest(cut=cut):
+                server.check_cut('{"a": "я', cut)
 
-    def test_beginning_of_a_surrogate_is_refused(self):
-        for data in (b"\xed\xa0", b"\xed\xb0", b"\xed\xbf"):
-            with self.subTest(data=data), self.assertRaisesRegex(ProtocolError, "^the message is not UTF-8$"):
-                server.check_cut(data)
+    def test_whole_characters_are_no_matter(self):
+        for text in ("", "{", '{"a": "я'):
+            with self.subTest(text=text):
+                server.check_cut(text, b"")
+
+    def test_surrogate_is_refused(self):
+        for cut in (b"\xed\xa0", b"\xed\xb0", b"\xed\xbf"):
+            with self.subTest(cut=cut), self.assertRaisesRegex(ProtocolError, "^the message is not UTF-8$"):
+                server.check_cut('{"a": "я', cut)
+
+    def test_character_outside_of_strings_is_refused(self):
+        for text in ("", "{", '{"a": ', '{"a": "b"', '{"a": 1'):
+            with self.subTest(text=text), self.assertRaises(ProtocolError):
+                server.check_cut(text, b"\xd0")
+
+    def test_character_that_makes_the_message_too_long_is_refused(self):
+        text = '{"a": "' + "я" * 632
+        with self.assertRaisesRegex(ProtocolError, "^the message is longer than 640 characters$"):
+            server.check_cut(text, b"\xd0")
 
 
 class IsUnfinished(unittest.TestCase):
@@ -494,6 +509,14 @@ class ReceiveMessages(WireCase):
                     for byte in data:
                         self.peer.sendall(bytes([byte]))
                         self.receive()
+
+    def test_beginning_of_a_character_that_no_message_has_there_is_refused_at_once(self):
+        for data in (b"\xef", b"\xef\xbb", b"{\xd0", b'{"a": \xf0\x9f', b"{}\xc2"):
+            with self.subTest(data=data):
+                self.connect_anew()
+                self.peer.sendall(data)
+                with self.assertRaises(ProtocolError):
+                    self.receive()
 
     def test_each_message_gives_60_seconds_more(self):
         with mock.patch("server.monotonic", Clock(2000.0)):
@@ -1365,6 +1388,7 @@ class ConsoleHandlerTest(LogCase):
             with open(writer, "w", encoding="utf-8") as stream, contextlib.redirect_stderr(stream):
                 server_log_config.configure()
                 LOG.info("Жанна")
+                server_log_config.close()
             self.assertRegex(shown.read().decode("utf-8"), "^[-0-9]{10} [:,0-9]{12} INFO server Жанна\n$")
 
     @unittest.skipIf(os.name == "nt", "Windows cannot but wait")
@@ -1378,6 +1402,34 @@ class ConsoleHandlerTest(LogCase):
                 LOG.info("text")
                 with self.subTest(blocking=blocking):
                     self.assertEqual(os.get_blocking(writer), blocking)
+
+    def test_line_that_was_cut_off_is_ended_before_the_next(self):
+        reader, writer = os.pipe()
+        with open(reader, "rb", buffering=0) as shown:
+            with open(writer, "w", encoding="utf-8") as stream, contextlib.redirect_stderr(stream):
+                server_log_config.configure()
+                LOG.info("x" * 10_000_000)
+                shown.read(10_000_000)
+                LOG.info("next")
+                server_log_config.close()
+            self.assertRegex(shown.read().decode("utf-8"), "^\n[-0-9]{10} [:,0-9]{12} INFO server next\n$")
+
+    def test_console_knows_only_ascii(self):
+        reader, writer = os.pipe()
+        with open(reader, "rb") as shown:
+            with open(writer, "w", encoding="ascii") as stream, contextlib.redirect_stderr(stream):
+                server_log_config.configure()
+                LOG.info("\u0451")
+                server_log_config.close()
+            self.assertIn(b"INFO server \\u0451\n", shown.read())
+
+    def test_console_that_is_a_file_is_continued(self):
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as stream, contextlib.redirect_stderr(stream):
+            stream.write("before\n")
+            server_log_config.configure()
+            LOG.info("text")
+            stream.seek(0)
+            self.assertRegex(stream.read(), "^before\n.* INFO server text\n$")
 
     def test_no_console_is_no_trouble(self):
         with contextlib.redirect_stderr(None):
