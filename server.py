@@ -567,7 +567,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def stop(number: int, frame: FrameType | None) -> NoReturn:
     """Raise KeyboardInterrupt at the first signal to stop, and ignore those that follow."""
-    handle_stop_signals(lambda number, frame: None)  # no SIG_IGN, since one may be on its way
+    handle_stop_signals(lambda number, frame: None)  # not SIG_IGN: one may be on its way
     raise KeyboardInterrupt
 
 
@@ -580,5 +580,5 @@ def handle_stop_signals(handler: Callable[[int, FrameType | None], object] | sig
 if __name__ == "__main__":
     handle_stop_signals(stop)
     exit_code = main()
-    handle_stop_signals(signal.SIG_IGN)  # which lasts until Python has ended; the end of a handler does not
+    handle_stop_signals(signal.SIG_IGN)  # unlike a handler of ours, this lasts until Python has ended
     sys.exit(exit_code)

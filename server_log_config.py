@@ -83,10 +83,10 @@ class ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg]  # no Str
         if self.console is None:
             super().emit(record)
             return
-        line = self.format(record).encode(self.stream.encoding, "backslashreplace") + b"\n"
+        line = self.line_end + self.format(record).encode(self.stream.encoding, "backslashreplace") + b"\n"
         with contextlib.suppress(OSError):
-            written = os.write(self.console, self.line_end + line)
-            self.line_end = b"" if written == len(self.line_end + line) else b"\n"
+            written = os.write(self.console, line)
+            self.line_end = b"" if written == len(line) else b"\n"
 
     def close(self) -> None:
         """Close what has been opened; the console itself stays open."""
