@@ -1411,8 +1411,10 @@ class ConsoleHandlerTest(LogCase):
                 LOG.info("x" * 10_000_000)
                 shown.read(10_000_000)
                 LOG.info("next")
+                LOG.info("last")
                 server_log_config.close()
-            self.assertRegex(shown.read().decode("utf-8"), "^\n[-0-9]{10} [:,0-9]{12} INFO server next\n$")
+            lines = shown.read().decode("utf-8").split("\n")
+        self.assertEqual([line[23:] for line in lines], ["", " INFO server next", " INFO server last", ""])
 
     def test_console_knows_only_ascii(self):
         reader, writer = os.pipe()
@@ -1426,10 +1428,21 @@ class ConsoleHandlerTest(LogCase):
     def test_console_that_is_a_file_is_continued(self):
         with tempfile.TemporaryFile("w+", encoding="utf-8") as stream, contextlib.redirect_stderr(stream):
             stream.write("before\n")
+            stream.flush()
             server_log_config.configure()
             LOG.info("text")
             stream.seek(0)
             self.assertRegex(stream.read(), "^before\n.* INFO server text\n$")
+
+    def test_is_closed_but_once(self):
+        reader, writer = os.pipe()
+        self.addCleanup(os.close, reader)
+        with open(writer, "w", encoding="utf-8") as stream, contextlib.redirect_stderr(stream):
+            handler = server_log_config.ConsoleHandler()
+        handler.close()
+        with mock.patch("os.close") as close:
+            handler.close()
+        close.assert_not_called()
 
     def test_no_console_is_no_trouble(self):
         with contextlib.redirect_stderr(None):
