@@ -172,8 +172,7 @@ def check_cut(text: str, cut: bytes) -> None:
     """
     if b"\xed\xa0" <= cut < b"\xee":
         raise ProtocolError("the message is not UTF-8")
-    if cut:
-        take_message(text + ANY_CHARACTER)
+    take_message(text + ANY_CHARACTER)
 
 
 def is_unfinished(text: str) -> bool:
@@ -240,10 +239,10 @@ def receive_message(sock: socket.socket, deadline: float | None = None) -> dict[
             letters, used = codecs.utf_8_decode(data, "surrogateescape", not piece)
             cut, text = data[used:], (text + letters).lstrip(WHITE_SPACE)
             message, _ = take_message(text)  # what follows it is dropped
-            if message is None:
+            if message is None and cut:
                 check_cut(text, cut)
-                if not piece:
-                    raise ProtocolError("the message is cut short") if text else ConnectionError("no answer")
+            if message is None and not piece:
+                raise ProtocolError("the message is cut short") if text else ConnectionError("no answer")
     finally:
         LOG.debug("received %s", text or "nothing")  # what is no message, too: it explains the refusal
     return message

@@ -197,8 +197,7 @@ def check_cut(text: str, cut: bytes) -> None:
     """
     if b"\xed\xa0" <= cut < b"\xee":
         raise ProtocolError("the message is not UTF-8")
-    if cut:
-        take_message(text + ANY_CHARACTER)
+    take_message(text + ANY_CHARACTER)
 
 
 def is_unfinished(text: str) -> bool:
@@ -295,7 +294,8 @@ def receive_messages(client: Client) -> Iterator[dict[str, object]]:
         client.text = client.text[length:].lstrip(WHITE_SPACE)
         client.deadline = monotonic() + MESSAGE_TIMEOUT
         yield message
-    check_cut(client.text, client.cut)
+    if client.cut:
+        check_cut(client.text, client.cut)
     if ended:
         raise ProtocolError("the message is cut short") if client.text else EOFError
 

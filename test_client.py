@@ -294,11 +294,6 @@ class CheckCut(unittest.TestCase):
             with self.subTest(cut=cut):
                 client.check_cut('{"a": "я', cut)
 
-    def test_whole_characters_are_no_matter(self):
-        for text in ("", "{", '{"a": "я'):
-            with self.subTest(text=text):
-                client.check_cut(text, b"")
-
     def test_surrogate_is_refused(self):
         for cut in (b"\xed\xa0", b"\xed\xb0", b"\xed\xbf"):
             with self.subTest(cut=cut), self.assertRaisesRegex(ProtocolError, "^the message is not UTF-8$"):
