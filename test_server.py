@@ -1466,7 +1466,8 @@ class LogFileHandlerTest(LogCase):
         os.mkdir(self.folder)
         with open(self.log_file, "w", encoding="utf-8") as log:
             log.write("old\n")
-        yesterday = time.time() - 24 * 60 * 60
+        today = time.mktime((*time.localtime()[:3], 0, 0, 0, 0, 0, -1))
+        yesterday = today - 1
         os.utime(self.log_file, (yesterday, yesterday))
         server_log_config.configure()
         LOG.info("new")
@@ -1552,6 +1553,7 @@ class LogFileHandlerTest(LogCase):
     def test_day_begins_at_midnight_sharp(self):
         server_log_config.configure()
         handler = LOG.handlers[-1]
+        self.assertEqual(time.strftime("%H:%M:%S", time.localtime(handler.rolloverAt)), "00:00:00")
         for seconds, turns in ((-0.1, False), (0, True), (0.1, True)):
             record = logging.makeLogRecord({"created": handler.rolloverAt + seconds})
             with self.subTest(seconds=seconds):
