@@ -1045,6 +1045,7 @@ class Main(LogCase, NetCase):
         code = client.main(["127.0.0.1", str(self.port)])
         told = f"nobody listens at 127.0.0.1 port {self.port}: is the server running?"
         self.assertEqual((code, self.messages(self.shown())), (1, [told]))
+        self.assertRegex(self.shown()[0], " ERROR ")
 
     def test_silent_server(self):
         with mock.patch("client.EXCHANGE_TIMEOUT", 0.01):
@@ -1072,6 +1073,7 @@ class Main(LogCase, NetCase):
         with mock.patch("client.exchange", side_effect=KeyboardInterrupt):
             self.assertEqual(client.main(["127.0.0.1"]), 130)
         self.assertEqual(self.messages(self.shown()), ["stopped by Ctrl+C"])
+        self.assertRegex(self.shown()[0], " ERROR ")
 
     def test_log_tells_the_story(self):
         self.run_main(b'{"response": 200}')

@@ -938,6 +938,11 @@ class Trouble(ServerCase):
         sock.close()
         self.assertEqual(self.received(self.connect(in_bytes(PRESENCE))), [200])
 
+    def test_client_who_gives_up_while_it_is_accepted_is_no_trouble(self):
+        self.server.listener = mock.Mock(accept=mock.Mock(side_effect=ConnectionAbortedError))
+        self.server.accept_clients(1)
+        self.assertTrue(self.server.accepting)
+
     def test_nobody_to_accept_is_no_trouble(self):
         self.server.accept_clients(1)
         self.assertTrue(self.server.accepting)
@@ -1165,7 +1170,19 @@ class OpenListener(unittest.TestCase):
         self.assertEqual(listener.getsockname()[0], "0.0.0.0")
 
     def test_name_stands_for_its_ipv4_address(self):
-        self.assertEqual(self.listener("localhost").family, socket.AF_INET)
+        both = [
+            (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 0, 0, 0)),
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0)),
+        ]
+        for found in (both, both[::-1]):
+            with mock.patch("socket.getaddrinfo", return_value=found), self.subTest(found=found):
+                self.assertEqual(self.listener("a.name").family, socket.AF_INET)
+
+    def test_1024_connections_may_wait_to_be_accepted(self):
+        for address in ("", "127.0.0.1"):
+            with mock.patch("socket.create_server") as create_server, self.subTest(address=address):
+                server.open_listener(address, 0)
+                self.assertEqual(create_server.call_args[1]["backlog"], 1024)
 
     def test_port_that_is_taken(self):
         port = self.listener("127.0.0.1").getsockname()[1]
@@ -1651,6 +1668,7 @@ class Main(LogCase):
             self.assertEqual(server.main(["-a", "127.0.0.1", "-p", str(port)]), 1)
         told = [f"port {port} is taken: stop the program that uses it, or choose another with -p"]
         self.assertEqual((self.messages(self.shown()), self.messages(self.logged())[:1]), (told, told))
+        self.assertRegex(self.shown()[0], " ERROR ")
 
     def test_log_tells_the_cause(self):
         with socket.create_server(("127.0.0.1", 0)) as listener:
