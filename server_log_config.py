@@ -100,6 +100,7 @@ def open_without_waiting(stream: TextIO) -> int | None:
     """Return a descriptor of our own for a terminal or a pipe, or None where that cannot be had.
 
     "Do not wait" holds for all who use the same descriptor, and others write to this console, too.
+    On Linux this opens the console anew; elsewhere it may not, and the server may then have to wait.
     """
     try:
         descriptor = stream.fileno()
