@@ -1,196 +1,210 @@
-"""The logger "server": one line a record, into log/server.log and, from INFO on, onto the console.
+"""The logger "server": one line per record, to a file a day in log/ and, INFO and ERROR, to the console.
 
-A line is `<date-time> <level> <module> <message>`, whatever a peer puts into the message.
-The file turns over at midnight, and 30 old days are kept.
-Importing this module opens and creates nothing: `configure` does, and `close` ends it.
+A line is `<date-time> <level> <module> <message>`, whatever a peer sends.
+Each line goes to the file of its own day, log/server.YYYY-MM-DD.log; 30 older files are kept.
+Importing this module creates nothing; `configure_log` opens the log and `close_log` closes it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import logging
-import logging.handlers
 import os
-import stat
-import sys
-import time
-from typing import TextIO
+from time import monotonic
+from typing import BinaryIO
 
-LOG_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "log", "server.log")
-LINE_FORMAT = "%(asctime)s %(levelname)s %(module)s %(message)s"
-LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")  # what the log file may be limited to
-CONSOLE_LEVEL = logging.INFO
-OLD_DAYS = 30  # files kept besides the one of today
+LOG_FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "log")
+LINE_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"  # the name of the logger is the module's
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")  # the choices of --log-level
 
-
-class ScriptLogger(logging.Logger):
-    """A logger that takes every record for one of server.py.
-
-    To search the stack for the module that speaks costs a large part of a record.
-    """
-
-    def findCaller(self, *_: object, **__: object) -> tuple[str, int, str, None]:
-        """Return where every record is said to come from: file, line, function, no stack."""
-        return "server.py", 0, "(unknown function)", None
-
-
-logging.setLoggerClass(ScriptLogger)  # for this one logger
 LOG = logging.getLogger("server")
-logging.setLoggerClass(logging.Logger)
-LOG.propagate = False  # to handlers of others, which would not escape what a peer sends
-LOG.addHandler(logging.NullHandler())  # until `configure` is called, records go nowhere
+LOG.propagate = False  # other loggers' handlers would write records as they are, without `escape`
+LOG.addHandler(logging.NullHandler())  # until `configure_log` is called, records go nowhere
 
 
 def escape(text: str) -> str:
-    r"""Return `text` with all that is not printable written as an escape such as \n, \x1b or \u202e.
+    r"""Return `text` with unprintable characters escaped, for example a line break as \n.
 
-    So a peer can neither start a line of its own in the log nor give commands to the terminal.
+    So a peer can neither forge a log line nor send control sequences to the terminal.
     """
     if text.isprintable():
         return text
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    return "".join(char if char.isprintable() else escape_character(char) for char in text)
+
+
+def escape_character(char: str) -> str:
+    r"""Return a character as Python writes it in a string: \n, \x1b, \u202e."""
+    return char.encode("unicode_escape").decode("ascii")
 
 
 class OneLineFormatter(logging.Formatter):
-    """Makes one line of a record, its traceback included."""
-
-    second = 0  # since 1970, the last one whose text was made ...
-    second_text = ""  # ... and this text
+    """Formats a record, with its traceback, as one line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the one line that `record` is, without a line break at its end."""
+        """Return `record` as one line, without a newline at its end."""
         return escape(super().format(record))
 
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
-        """Return the time of `record`; the text of a second is made once, not once a record."""
-        if int(record.created) != self.second:
-            self.second = int(record.created)
-            self.second_text = time.strftime("%Y-%m-%d %H:%M:%S", self.converter(self.second))
-        return f"{self.second_text},{int(record.msecs):03}"
+
+# The files: one a day. Nothing is ever renamed.
+
+DAY_LENGTH = len("YYYY-MM-DD")  # a line begins with its day
+DAY_FILES = "server.[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9].log"  # the pattern of their names
+OLD_FILES = 30  # files kept besides the one that is being written
+MAX_FILE_BYTES = 100 * 1024 * 1024  # for a day: 31 such files are 3 GB, which a laptop can spare
+REPORT_INTERVAL = 3600.0  # seconds between two reports that the log cannot be written
 
 
-class ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg]  # no StreamHandler[...] before 3.11
-    """Writes records to the console, but never waits for one that nobody reads."""
+class DailyFileHandler(logging.Handler):
+    """Collects lines; `flush` appends them to the file of their day."""
 
     def __init__(self) -> None:
-        """Find out how to write to the console without waiting, if it is one that can make us wait."""
+        """Begin without lines."""
         super().__init__()
-        self.console = open_without_waiting(self.stream)
-        self.line_end = b""  # what the record before still lacks
+        self.lines: list[str] = []  # each with a newline at its end
+        self.full_files: set[str] = set()  # those that have been reported as full
+        self.next_report = monotonic()  # when a failure may be reported again
+        self.check_end = True  # whether the file may end inside a line
+        self.last_file = ""  # the file written last
+        self.announced = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record, or as much of it as the console takes at once."""
-        if self.console is None:
-            super().emit(record)
-            return
-        line = self.line_end + self.format(record).encode(self.stream.encoding, "backslashreplace") + b"\n"
-        with contextlib.suppress(OSError):
-            written = os.write(self.console, line)
-            self.line_end = b"" if written == len(line) else b"\n"
-
-    def close(self) -> None:
-        """Close what has been opened; the console itself stays open."""
-        super().close()
-        if self.console is not None:
-            os.close(self.console)
-            self.console = None
-
-
-def open_without_waiting(stream: TextIO) -> int | None:
-    """Return a descriptor of our own for a terminal or a pipe, or None where that cannot be had.
-
-    "Do not wait" holds for all who use the same descriptor, and others write to this console, too.
-    On Linux this opens the console anew; elsewhere it may not, and the server may then have to wait.
-    """
-    try:
-        descriptor = stream.fileno()
-        if os.isatty(descriptor) or stat.S_ISFIFO(os.fstat(descriptor).st_mode):
-            return os.open(f"/dev/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
-    except (AttributeError, OSError, ValueError):  # Windows, an IDE's console, or none at all
-        pass
-    return None
-
-
-class LogFileHandler(logging.handlers.TimedRotatingFileHandler):
-    """Collects records for the log file of the day, to write many at a time.
-
-    Where that fails, it says so once and lets the program go on.
-    """
-
-    failed = False
-
-    def shouldRollover(self, record: logging.LogRecord) -> bool:
-        """Tell whether `record` is of another day than the file (and that a file: /dev/null has no days)."""
-        return record.created >= self.rolloverAt and os.path.isfile(self.baseFilename)
-
-    def rotate(self, source: str, dest: str) -> None:
-        """Put the file of the day before aside; where that is not allowed, go on in it."""
-        with contextlib.suppress(OSError):
-            super().rotate(source, dest)
+        """Collect one record; logging calls this for each record."""
+        try:
+            self.lines.append(self.format(record) + "\n")
+        except Exception:  # the call of the logger was wrong, for example "%d" with a string
+            self.handleError(record)  # logging's own way: a traceback on the console
 
     def flush(self) -> None:
-        """Do nothing, though called after each record: `write_out` writes them all."""
+        """Append the collected lines to the file of their day, or files, if midnight is among them."""
+        for day in sorted({line[:DAY_LENGTH] for line in self.lines}):
+            path = os.path.join(LOG_FOLDER, f"server.{day}.log")
+            text = "".join(line for line in self.lines if line.startswith(day))
+            try:
+                self.write(path, text.encode("utf-8"))
+            except OSError as error:
+                self.check_end = True
+                self.report(path, error)
+        self.lines.clear()  # also what could not be written: it must not fill the memory
 
-    def write_out(self) -> None:
-        """Write to the file what has been collected."""
-        try:
-            super().flush()
-        except OSError as error:
-            self.report(error)
+    def write(self, path: str, lines: bytes) -> None:
+        """Append `lines` to the file of a day, unless it is full. Raises OSError."""
+        with open_log_file(path) as file:
+            size = file.tell()  # right after opening, the position is the end
+            if size == 0:
+                delete_old_files(path)
+            if size >= MAX_FILE_BYTES:
+                self.report_full(path)
+                return
+            if self.check_end and ends_inside_a_line(file):
+                file.write(b"\n")
+            file.write(lines)
+        self.check_end = False
+        self.last_file = path
 
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Report why a record could not be written; called while the error is handled."""
-        self.report(sys.exc_info()[1])
+    def announce(self) -> None:
+        """Say where the log is: once, and not before something has been written there."""
+        if self.last_file and not self.announced:
+            self.announced = True
+            LOG.info("log in %s", self.last_file)
 
-    def report(self, error: BaseException | None) -> None:
-        """Warn the person at the console, the first time that something goes wrong."""
-        if not self.failed:
-            self.failed = True
-            warn_of_no_log(error)
+    def report_full(self, path: str) -> None:
+        """Say, once for each file, that it is full."""
+        if path not in self.full_files:
+            self.full_files.add(path)
+            LOG.error("the log %s is full, the rest of the day is not logged", path)
+
+    def report(self, path: str, error: OSError) -> None:
+        """Say that the log cannot be written, but not again within REPORT_INTERVAL."""
+        if monotonic() >= self.next_report:
+            self.next_report = monotonic() + REPORT_INTERVAL
+            LOG.error("cannot write the log %s, going on without it: %s", path, error)
 
 
-def warn_of_no_log(error: BaseException | None) -> None:
-    """Tell the person at the console that there is no log, and why."""
-    LOG.warning("cannot write the log %s, going on without it: %s", LOG_FILE, error)
-
-
-def configure(level: str = "DEBUG") -> None:
-    """Let records from `level` (one of LEVELS) on into the log file, and from INFO on to the console.
-
-    The log's folder is made if it is missing. Raises nothing when the file cannot be written:
-    the warning on the console is all that comes of it.
-    """
-    close()
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # no part of a line
-    LOG.setLevel(min(logging.getLevelName(level), CONSOLE_LEVEL))  # the number that a name stands for
-    add_handler(ConsoleHandler(), CONSOLE_LEVEL)
+def open_log_file(path: str) -> BinaryIO:
+    """Open a log file for appending; make it, and its folder, if they are missing. Raises OSError."""
     try:
-        os.makedirs(os.path.dirname(LOG_FILE), exist_ok=True)
-        file_handler = LogFileHandler(LOG_FILE, when="midnight", backupCount=OLD_DAYS, encoding="utf-8")
-        add_handler(file_handler, level)
-    except OSError as error:
-        warn_of_no_log(error)
+        return open(path, "ab+")  # "a": what is written goes to the end; "+": reading is allowed, too
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return open(path, "ab+")
 
 
-def add_handler(handler: logging.Handler, level: int | str) -> None:
-    """Let the logger write through `handler` what is of `level` or above."""
+def ends_inside_a_line(file: BinaryIO) -> bool:
+    """Return whether the last line of `file` was cut off, as happens when the disk is full."""
+    if file.tell() == 0:  # right after opening, the position is the end: the file is empty
+        return False
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) != b"\n"
+
+
+def delete_old_files(new_file: str) -> None:
+    """Delete the oldest files, by their names, but keep OLD_FILES of them, and `new_file`."""
+    names = fnmatch.filter(os.listdir(LOG_FOLDER), DAY_FILES)
+    old_names = sorted(name for name in names if name != os.path.basename(new_file))
+    for name in old_names[:-OLD_FILES]:  # all but the last OLD_FILES
+        with contextlib.suppress(OSError):  # open in another program (on Windows), or a folder: it stays
+            os.remove(os.path.join(LOG_FOLDER, name))
+
+
+# The logger's handlers: the console and the files.
+
+
+def is_for_console(record: logging.LogRecord) -> bool:
+    """Return whether the console shows `record`: INFO and ERROR, what this program says of itself.
+
+    A WARNING is about the peer: a peer could flood the console, or stop us at one that nobody reads.
+    """
+    return record.levelno != logging.WARNING
+
+
+def configure_log(level: str = "DEBUG") -> None:
+    """Send records to the log file from `level` up (one of LEVELS), and INFO and ERROR to the console.
+
+    If the file cannot be written, that is reported on the console; nothing is raised.
+    """
+    close_log()
+    skip_what_no_line_shows(True)
+    LOG.setLevel("DEBUG" if level == "DEBUG" else "INFO")  # INFO for the console, even if not for the file
+    console = logging.StreamHandler()
+    console.addFilter(is_for_console)
+    add_handler(console, "INFO")
+    add_handler(DailyFileHandler(), level)
+
+
+def add_handler(handler: logging.Handler, level: str) -> None:
+    """Add `handler` to the logger, for records from `level` up."""
     handler.setLevel(level)
     handler.setFormatter(OneLineFormatter(LINE_FORMAT))
     LOG.addHandler(handler)
 
 
-def write_out() -> None:
-    """Write to the log file what has been collected for it; to be called before the program waits."""
+def flush_log() -> None:
+    """Write the collected lines to the log file. The server calls this before it waits."""
     for handler in LOG.handlers:
-        if isinstance(handler, LogFileHandler):
-            handler.write_out()
+        if isinstance(handler, DailyFileHandler):
+            handler.flush()
+            handler.announce()
 
 
-def close() -> None:
-    """Close the log file, and fall silent."""
-    write_out()
-    LOG.setLevel(logging.NOTSET)
+def close_log() -> None:
+    """Write what is left, then remove and close the handlers; later records go nowhere."""
+    for handler in LOG.handlers:
+        if isinstance(handler, DailyFileHandler):
+            handler.flush()
     for handler in LOG.handlers[1:]:  # all but the NullHandler
         LOG.removeHandler(handler)
-        with contextlib.suppress(OSError):  # of a full disk, which is known by now
-            handler.close()
+        handler.close()
+    skip_what_no_line_shows(False)
+
+
+CALLER_FILE = logging._srcfile  # noqa: SLF001  # see below
+
+
+def skip_what_no_line_shows(skip: bool) -> None:
+    """Let logging find out no thread, process or calling function for a record, or all of them again.
+
+    This makes a record a third cheaper. The switches are those of the logging HOWTO, "Optimization".
+    """
+    logging._srcfile = None if skip else CALLER_FILE  # noqa: SLF001
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = not skip
