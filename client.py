@@ -77,6 +77,9 @@ def process_response(message: dict[str, object]) -> str:
     return f"{code} : {text}"
 
 
+MISSING = object()  # marks a missing field: no value in JSON is this object
+
+
 def response_code(message: dict[str, object]) -> int:
     """Return the code of a response; raise ProtocolError if it is missing or not one of JIM's."""
     if not isinstance(message, dict):
@@ -90,7 +93,14 @@ def response_code(message: dict[str, object]) -> int:
     return code
 
 
-MISSING = object()  # marks a missing field: no value in JSON is this object
+def check_string(name: str, value: object, longest: int) -> None:
+    """Raise ProtocolError unless `value`, of the field `name`, is a string of 1 to `longest` characters."""
+    if not isinstance(value, str):
+        raise wrong_type_error(name, value, "a string")
+    if not 1 <= len(value) <= longest:
+        raise ProtocolError(f"'{name}' must be 1 to {longest} characters long, not {len(value)}")
+
+
 JSON_TYPES = {  # what JSON calls the types that Python's parser returns
     dict: "an object",
     list: "an array",
@@ -100,14 +110,6 @@ JSON_TYPES = {  # what JSON calls the types that Python's parser returns
     bool: "a boolean",
     type(None): "null",
 }
-
-
-def check_string(name: str, value: object, longest: int) -> None:
-    """Raise ProtocolError unless `value`, of the field `name`, is a string of 1 to `longest` characters."""
-    if not isinstance(value, str):
-        raise wrong_type_error(name, value, "a string")
-    if not 1 <= len(value) <= longest:
-        raise ProtocolError(f"'{name}' must be 1 to {longest} characters long, not {len(value)}")
 
 
 def wrong_type_error(name: str, value: object, wanted: str) -> ProtocolError:

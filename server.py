@@ -34,7 +34,7 @@ MAX_TIME = sys.float_info.max  # seconds; the largest finite float
 
 
 class ProtocolError(ValueError):
-    """Raised for input that is not valid JIM; the text says why."""
+    """Raised for a message that is not valid JIM; the text says why."""
 
 
 class ServerError(Exception):
@@ -64,6 +64,9 @@ def process_client_message(message: dict[str, object]) -> dict[str, object] | No
 def create_error(code: int, text: str) -> dict[str, object]:
     """Return an error response: `code` 4xx if the client is at fault, 500 if we are."""
     return {"response": code, "time": time(), "error": text}
+
+
+MISSING = object()  # marks a missing field: no value in JSON is this object
 
 
 def check_presence(message: dict[str, object]) -> None:
@@ -109,7 +112,6 @@ def check_string(name: str, value: object, longest: int) -> None:
         raise ProtocolError(f"'{name}' must be 1 to {longest} characters long, not {len(value)}")
 
 
-MISSING = object()  # marks a missing field: no value in JSON is this object
 JSON_TYPES = {  # what JSON calls the types that Python's parser returns
     dict: "an object",
     list: "an array",
@@ -311,7 +313,7 @@ class Server:
         """Wait until somebody has sent something, CHECK_INTERVAL at most; give each ready client a turn."""
         flush_log()
         events = self.selector.select(0 if self.ready else CHECK_INTERVAL)
-        for key, _ in events:
+        for key, _ in events:  # `key` has what was registered: a socket, `fileobj`, and a client, `data`
             if key.fileobj is self.listener:  # somebody wants to connect: accept
                 self.accept_clients(len(events))
             else:  # a client has sent something: it gets a turn
@@ -350,7 +352,10 @@ class Server:
         message = receive_message(client)
         if message is None:  # its rest has not arrived yet
             return
-        response = process(message)
+        try:
+            response = process_client_message(message)
+        except Exception as error:  # whatever it is: not the client's fault, and not the network's
+            raise ServerError("failed to process a message") from error
         if response is None:  # the client quits
             self.close_gracefully(client)
             return
@@ -463,17 +468,6 @@ class Server:
         for client in self.clients:
             client.sock.close()
         self.selector.close()
-
-
-def process(message: dict[str, object]) -> dict[str, object] | None:
-    """Return `process_client_message(message)`; raise ServerError if it fails, whatever the reason.
-
-    An OSError from there, for example, must not be taken for a failing network.
-    """
-    try:
-        return process_client_message(message)
-    except Exception as error:
-        raise ServerError("failed to process a message") from error
 
 
 # The command line.
