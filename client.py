@@ -3,7 +3,7 @@
     python client.py <addr> [<port>]          for example: python client.py 127.0.0.1
 
 JIM (JSON instant messaging) sends JSON objects over TCP, in UTF-8, one after another. A message ends
-where its object closes: there is no delimiter, so one `recv` may return half a message, or three.
+where its object closes: nothing separates messages, and one `recv` may return half of one, or three.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import socket
 import string
 import sys
 import threading
-from time import monotonic, time
+from time import monotonic, time  # monotonic: a clock for measuring, which never jumps
 
 from client_log_config import LEVELS, LOG, close_log, configure_log
 
@@ -34,8 +34,9 @@ class ProtocolError(ValueError):
 
 
 def create_presence(account_name: str = DEFAULT_NAME, status: str | None = None) -> dict[str, object]:
-    """Return a presence message for `account_name`; with a `status`, in JIM's full form.
+    """Return a presence message, which tells a server that the user `account_name` is here.
 
+    With a `status`, which is optional, it has the same fields as the example in JIM's specification.
     Raises ProtocolError for an invalid name or a status that is not a string.
     """
     check_string("account_name", account_name, MAX_NAME)
@@ -77,7 +78,7 @@ def process_response(message: dict[str, object]) -> str:
     return f"{code} : {text}"
 
 
-MISSING = object()  # marks a missing field: no value in JSON is this object
+MISSING = object()  # stands for a missing field; None cannot, because that is JSON's null in Python
 
 
 def response_code(message: dict[str, object]) -> int:
@@ -87,8 +88,9 @@ def response_code(message: dict[str, object]) -> int:
     code = message.get("response", MISSING)
     if isinstance(code, bool) or not isinstance(code, (int, float)):  # in Python, True is an int
         raise wrong_type_error("response", code, "a number")
-    if isinstance(code, float) or code not in DEFAULT_TEXTS:  # 200.0 == 200, so the dict would accept it
-        shown = str(code)[:20]
+    # 200.0 is a number but not a code: refuse it here, because `200.0 in DEFAULT_TEXTS` is True.
+    if isinstance(code, float) or code not in DEFAULT_TEXTS:
+        shown = str(code)[:20]  # it may have hundreds of digits
         raise ProtocolError(f"'response' is not one of JIM's codes: {shown}")
     return code
 
@@ -121,7 +123,7 @@ def wrong_type_error(name: str, value: object, wanted: str) -> ProtocolError:
 
 
 def refuse_constant(name: str) -> None:
-    """Raise ProtocolError: `name` is NaN, Infinity or -Infinity, which are not JSON."""
+    """Raise ProtocolError for `name`, which is NaN, Infinity or -Infinity: these are not JSON."""
     raise ProtocolError(f"not JSON: {name} is not a number")
 
 
@@ -129,56 +131,61 @@ def refuse_constant(name: str) -> None:
 DECODER = json.JSONDecoder(parse_constant=refuse_constant)
 
 
-def take_message(data: bytes) -> tuple[dict[str, object] | None, int]:
-    """Return the message at the start of `data` and its length in bytes; (None, 0) if it is incomplete.
-
-    Raises ProtocolError if `data` is not the beginning of a message, whatever may follow.
-    """
-    if not data:
-        return None, 0
-    text, has_bad_byte = decode_utf8(data)
-    text = text[:MAX_MESSAGE]
-    if text and text[0] != "{":
-        raise ProtocolError(f"a message is a JSON object and cannot start with {text[0]!r}")
-    try:
-        # Like `json.loads`, but returns also the index where the object ends, and ignores what follows.
-        message, end = DECODER.raw_decode(text)
-    except json.JSONDecodeError as error:
-        if not is_incomplete(text, error):
-            raise ProtocolError(f"not JSON: {error.msg} at character {error.pos + 1}") from error
-        if len(text) == MAX_MESSAGE:
-            raise ProtocolError(f"the message is longer than {MAX_MESSAGE} characters") from error
-        if has_bad_byte:
-            raise ProtocolError("the message is not UTF-8") from error
-        return None, 0
-    return message, len(text[:end].encode("utf-8"))
-
-
 def decode_utf8(data: bytes) -> tuple[str, bool]:
-    """Return the text of `data` up to the first byte that is not UTF-8, and whether there is such a byte.
+    """Return the text of `data` up to the first invalid byte, and whether there is an invalid byte.
 
-    Half a character at the end is left out of the text: its other half may still arrive.
+    Half a character at the end of `data` is not invalid: its other half may still arrive.
     """
     try:
         return data.decode("utf-8"), False
     except UnicodeDecodeError as error:
-        text = data[: error.start].decode("utf-8")  # `start` is the index of the byte in question
-        return text, error.reason != "unexpected end of data"
+        text = data[: error.start].decode("utf-8")  # `start` is the index of the first byte that failed
+        is_half_a_character = error.reason == "unexpected end of data"  # Python's words for it
+        return text, not is_half_a_character
 
 
-WORD_CHARACTERS = string.ascii_letters + string.digits + "+-.\\"  # of true, -1.5e+7, \u0416
+# The characters of JSON's words, numbers (-1.5e+7) and escapes (\u0416): all that can be cut off by the end.
+WORD_CHARACTERS = string.ascii_letters + string.digits + "+-.\\"
 
 
 def is_incomplete(text: str, error: json.JSONDecodeError) -> bool:
-    r"""Return whether `text`, which the parser refused with `error`, may become JSON if more follows.
+    """Return whether more characters could complete `text`, which the parser refused with `error`.
 
-    It may if a string is still open, as in {"a": "b, or if the fault is in the last word, as in {"a": tru.
-    It may not if the fault is further left, as in {"a": }.
+    A wrong word at the very end, such as trux, counts as incomplete until another character follows.
     """
-    if error.msg.startswith("Unterminated string"):
+    if error.msg.startswith("Unterminated string"):  # a string is still open
         return True
-    last_word = len(text.rstrip(WORD_CHARACTERS))  # the index where it begins
-    return error.pos >= last_word
+    # `error.pos` is the index where the parser stopped. Three examples:
+    #     {"a":         it stopped at the end: more characters may complete this
+    #     {"a": tru     it stopped in the last word: more characters may complete this
+    #     {"a": }       it stopped before the end, and not in the last word: this is wrong
+    start_of_last_word = len(text.rstrip(WORD_CHARACTERS))  # `rstrip` removes the last word from the text
+    return error.pos >= start_of_last_word
+
+
+def take_message(data: bytes) -> tuple[dict[str, object] | None, int]:
+    """Return the message at the start of `data` and its length in bytes; (None, 0) if it is incomplete.
+
+    `data` must not begin with whitespace. Raises ProtocolError if no further bytes could make it valid.
+    """
+    if not data:
+        return None, 0
+    text, has_invalid_byte = decode_utf8(data)
+    text = text[:MAX_MESSAGE]  # a valid message is never longer
+    if text and text[0] != "{":  # if it is empty, not even the first character is known: the parser fails
+        raise ProtocolError(f"a message is a JSON object and cannot start with {text[0]!r}")
+    try:
+        # Like `json.loads`, but it ignores what follows the object, and also returns the index of its end.
+        message, end = DECODER.raw_decode(text)
+    except json.JSONDecodeError as error:
+        if not is_incomplete(text, error):
+            raise ProtocolError(f"not JSON at character {error.pos + 1}: {error.msg}") from error
+        if len(text) == MAX_MESSAGE:  # and the object has still not ended
+            raise ProtocolError(f"the message is longer than {MAX_MESSAGE} characters") from error
+        if has_invalid_byte:  # before the end of the object (behind it, it would not matter)
+            raise ProtocolError("the message is not UTF-8") from error
+        return None, 0  # none of these three faults: the object is only incomplete
+    return message, len(text[:end].encode("utf-8"))  # `end` counts characters, the caller wants bytes
 
 
 # The wire: one message out and one in, over a connected socket.
@@ -190,7 +197,7 @@ WHITESPACE = b" \t\r\n"  # JSON's whitespace, which may surround a message
 def send_message(sock: socket.socket, message: dict[str, object]) -> None:
     """Send `message`. Raises OSError; it is a ConnectionError if the server has closed the connection."""
     text = json.dumps(message, ensure_ascii=False)  # "Ж" stays "Ж": as \u0416 it would take 6 characters
-    # "backslashreplace": a lone surrogate, which UTF-8 does not have, is sent as an escape such as \ud800.
+    # "backslashreplace": what UTF-8 cannot encode (a broken character in a name) is sent as an escape: \ud800
     sock.sendall(text.encode("utf-8", "backslashreplace"))
     LOG.debug("sent %s", text)
 
@@ -198,7 +205,7 @@ def send_message(sock: socket.socket, message: dict[str, object]) -> None:
 def receive_message(sock: socket.socket) -> dict[str, object]:
     """Return the next message, however TCP splits it; ignore whatever follows it.
 
-    Raises ProtocolError if it is not valid, ConnectionError if the server closes first, OSError.
+    Raises ProtocolError if it is not valid, ConnectionError if the server closes instead, and OSError.
     """
     data = b""
     message = None
@@ -211,25 +218,25 @@ def receive_message(sock: socket.socket) -> dict[str, object]:
                 raise ConnectionError("the server closed the connection without an answer")
             data = (data + piece).lstrip(WHITESPACE)
             message, _ = take_message(data)
-    finally:  # log invalid input too: it explains the error
+    finally:  # log the data even after an error; an invalid byte appears as \xff
         LOG.debug("received %s", data.decode("utf-8", "backslashreplace") or "nothing")
     return message
 
 
 # The conversation: one presence, one response.
 
-EXCHANGE_TIMEOUT = 10.0  # seconds for the whole exchange, from the name of the server to its response
-WAIT_STEP = 0.1  # seconds: how often to look for Ctrl+C, which on Windows does not end a wait
+EXCHANGE_TIMEOUT = 10.0  # seconds for everything, from looking up the server's name to its response
+WAIT_STEP = 0.1  # seconds: we wait in short steps, as on Windows Ctrl+C is noticed only after a wait
 
 
 def connect(address: str, port: int) -> socket.socket:
-    """Return a socket connected to the server; a name may have several addresses: the first that accepts.
+    """Connect to a server and return the socket; if its name has several addresses, try them in turn.
 
     Raises OSError, and UnicodeError for a name that is impossible, such as "a..b".
     """
-    # One address may use up half of the time, so that a second one has its chance.
+    # Spend at most half of the time on one address, so that there is time for a second one.
     sock = socket.create_connection((address, port), timeout=EXCHANGE_TIMEOUT / 2)
-    sock.settimeout(EXCHANGE_TIMEOUT)  # from here on, `exchange_in_time` limits the time
+    sock.settimeout(EXCHANGE_TIMEOUT)  # the shorter timeout was for connecting only
     LOG.debug("connected to %s port %d", address, port)
     return sock
 
@@ -240,7 +247,7 @@ def exchange(address: str, port: int, message: dict[str, object]) -> dict[str, o
         try:
             send_message(sock, message)
         except ConnectionError as error:  # some servers answer and close without reading the request
-            LOG.debug("not sent, but perhaps answered: %r", error)
+            LOG.debug("could not send, but the server may have answered: %r", error)
         return receive_message(sock)
 
 
@@ -249,20 +256,21 @@ def exchange_in_time(address: str, port: int, message: dict[str, object]) -> dic
 
     The exchange runs in a thread, because looking up a name has no timeout and cannot be interrupted.
     """
+    # The thread leaves its result here, because it cannot return one.
     results: list[dict[str, object] | Exception] = []
 
     def work() -> None:
-        """Leave the response, or the exception, in `results`."""
+        """Put the response, or the exception, into `results`."""
         try:
             results.append(exchange(address, port, message))
         except Exception as error:  # raised again below, in the main thread
             results.append(error)
 
     deadline = monotonic() + EXCHANGE_TIMEOUT
-    thread = threading.Thread(target=work, daemon=True)  # daemon: Python can exit before the thread ends
+    thread = threading.Thread(target=work, daemon=True)  # daemon: Python can exit while it still runs
     thread.start()
     while thread.is_alive() and monotonic() < deadline:
-        thread.join(WAIT_STEP)  # returns earlier if the thread ends
+        thread.join(WAIT_STEP)  # wait until the thread ends, but no longer than WAIT_STEP
     if not results:
         raise socket.timeout("timed out")
     result = results[0]
@@ -312,7 +320,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run one exchange and show its result; return the exit code: 0 accepted, 1 refused or failed."""
+    """Run one exchange and log its result, also to the console; return 0 if accepted, 1 otherwise."""
     start = monotonic()
     try:
         presence = create_presence(arguments.name, STATUS)

@@ -1,37 +1,35 @@
-"""The logger "client": one line per record, to log/client.log and, INFO and ERROR, to the console.
+"""The logger "client": it writes to log/client.log, and INFO and ERROR also to the console.
 
-A line is `<date-time> <level> <module> <message>`, whatever a peer sends.
-Importing this module creates nothing; `configure_log` opens the log and `close_log` closes it.
+Each record is one line, `<date-time> <level> <module> <message>`, whatever the other side sends.
+Importing this module creates nothing; `configure_log` switches the log on, and `close_log` off.
 """
-
-from __future__ import annotations
 
 import logging
 import os
 from typing import BinaryIO
 
 LOG_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "log", "client.log")
-LINE_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"  # the name of the logger is the module's
+LINE_FORMAT = (
+    "%(asctime)s %(levelname)s %(name)s %(message)s"  # the logger has the name of the module that logs
+)
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")  # the choices of --log-level
 
 LOG = logging.getLogger("client")
-LOG.propagate = False  # other loggers' handlers would write records as they are, without `escape`
+LOG.propagate = False  # do not pass records on to the root logger: it does not know `escape` (below)
 LOG.addHandler(logging.NullHandler())  # until `configure_log` is called, records go nowhere
 
 
 def escape(text: str) -> str:
     r"""Return `text` with unprintable characters escaped, for example a line break as \n.
 
-    So a peer can neither forge a log line nor send control sequences to the terminal.
+    Otherwise the other side could fake a log line, or clear the screen with a control character.
     """
     if text.isprintable():
         return text
-    return "".join(char if char.isprintable() else escape_character(char) for char in text)
-
-
-def escape_character(char: str) -> str:
-    r"""Return a character as Python writes it in a string: \n, \x1b, \u202e."""
-    return char.encode("unicode_escape").decode("ascii")
+    escaped = ""
+    for char in text:
+        escaped += char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+    return escaped
 
 
 class OneLineFormatter(logging.Formatter):
@@ -43,7 +41,10 @@ class OneLineFormatter(logging.Formatter):
 
 
 class LogFileHandler(logging.Handler):
-    """Appends each record to the log file. If that fails, it says so once and the program goes on."""
+    """Appends each record to the log file. If that fails, it says so once and the program goes on.
+
+    Unlike logging.FileHandler it opens the file for each record, so that a deleted file is made again.
+    """
 
     failed = False
 
@@ -52,19 +53,16 @@ class LogFileHandler(logging.Handler):
         try:
             line = self.format(record).encode("utf-8") + b"\n"
             with open_log_file(LOG_FILE) as file:
-                if ends_inside_a_line(file):
+                # Look twice: another client may be just writing its line.
+                if ends_inside_a_line(file) and ends_inside_a_line(file):
                     file.write(b"\n")
                 file.write(line)
         except OSError as error:
-            self.report(error)
-        except Exception:  # the call of the logger was wrong, for example "%d" with a string
-            self.handleError(record)  # logging's own way: a traceback on the console
-
-    def report(self, error: OSError) -> None:
-        """Say that the log cannot be written, but only once."""
-        if not self.failed:
-            self.failed = True
-            LOG.error("cannot write the log %s, going on without it: %s", LOG_FILE, error)
+            if not self.failed:
+                self.failed = True  # set it first: LOG.error calls this method again
+                LOG.error("cannot write the log %s, records are lost: %s", LOG_FILE, error)
+        except Exception:  # the program's own call of LOG was wrong, for example "%d" with a string
+            self.handleError(record)  # what logging's own handlers do: show a traceback on the console
 
 
 def open_log_file(path: str) -> BinaryIO:
@@ -77,39 +75,31 @@ def open_log_file(path: str) -> BinaryIO:
 
 
 def ends_inside_a_line(file: BinaryIO) -> bool:
-    """Return whether the last line of `file` was cut off, as happens when the disk is full."""
-    if file.tell() == 0:  # right after opening, the position is the end: the file is empty
+    """Return whether the last line of `file` is cut off, as happens when the disk is full."""
+    if file.tell() == 0:  # a file opened for appending starts at its end: this one is empty
         return False
-    file.seek(-1, os.SEEK_END)
+    file.seek(-1, os.SEEK_END)  # go to the last byte
     return file.read(1) != b"\n"
 
 
 def is_for_console(record: logging.LogRecord) -> bool:
-    """Return whether the console shows `record`: INFO and ERROR, what this program says of itself.
+    """Return whether the console shows `record`: everything but a WARNING.
 
-    A WARNING is about the peer: a peer could flood the console, or stop us at one that nobody reads.
+    The other side can cause any number of WARNINGs, and printing to a paused terminal would stop us.
     """
     return record.levelno != logging.WARNING
 
 
 def configure_log(level: str = "DEBUG") -> None:
-    """Send records to the log file from `level` up (one of LEVELS), and INFO and ERROR to the console.
-
-    If the file cannot be written, that is reported on the console; nothing is raised.
-    """
-    close_log()
-    LOG.setLevel("DEBUG" if level == "DEBUG" else "INFO")  # INFO for the console, even if not for the file
+    """Write records of `level` (one of LEVELS) and above to the file, and INFO and ERROR to the console."""
+    close_log()  # in case it was on already
+    LOG.setLevel("DEBUG" if level == "DEBUG" else "INFO")  # let INFO through to the console in any case
     console = logging.StreamHandler()
-    console.addFilter(is_for_console)
-    add_handler(console, "INFO")
-    add_handler(LogFileHandler(), level)
-
-
-def add_handler(handler: logging.Handler, level: str) -> None:
-    """Add `handler` to the logger, for records from `level` up."""
-    handler.setLevel(level)
-    handler.setFormatter(OneLineFormatter(LINE_FORMAT))
-    LOG.addHandler(handler)
+    console.addFilter(is_for_console)  # a filter decides which records the handler takes
+    for handler, lowest_level in ((console, "INFO"), (LogFileHandler(), level)):
+        handler.setLevel(lowest_level)
+        handler.setFormatter(OneLineFormatter(LINE_FORMAT))
+        LOG.addHandler(handler)
 
 
 def close_log() -> None:

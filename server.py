@@ -3,7 +3,7 @@
     python server.py [-p <port>] [-a <addr>]          Ctrl+C stops it
 
 JIM (JSON instant messaging) sends JSON objects over TCP, in UTF-8, one after another. A message ends
-where its object closes: there is no delimiter, so one `recv` may return half a message, or three.
+where its object closes: nothing separates messages, and one `recv` may return half of one, or three.
 """
 
 from __future__ import annotations
@@ -19,9 +19,7 @@ import socket
 import string
 import sys
 from collections.abc import Callable
-from time import monotonic, sleep, time
-from types import FrameType
-from typing import NoReturn
+from time import monotonic, sleep, time  # monotonic: a clock for measuring, which never jumps
 
 from server_log_config import LEVELS, LOG, close_log, configure_log, flush_log
 
@@ -35,10 +33,6 @@ MAX_TIME = sys.float_info.max  # seconds; the largest finite float
 
 class ProtocolError(ValueError):
     """Raised for a message that is not valid JIM; the text says why."""
-
-
-class ServerError(Exception):
-    """Raised when the server itself fails, whatever the cause."""
 
 
 # The protocol: no sockets here.
@@ -66,7 +60,7 @@ def create_error(code: int, text: str) -> dict[str, object]:
     return {"response": code, "time": time(), "error": text}
 
 
-MISSING = object()  # marks a missing field: no value in JSON is this object
+MISSING = object()  # stands for a missing field; None cannot, because that is JSON's null in Python
 
 
 def check_presence(message: dict[str, object]) -> None:
@@ -75,7 +69,7 @@ def check_presence(message: dict[str, object]) -> None:
         raise wrong_type_error("message", message, "an object")
     action = message.get("action", MISSING)
     if action != "presence":
-        check_string("action", action, MAX_ACTION)
+        check_string("action", action, MAX_ACTION)  # if it is not even a valid action, say that instead
         raise ProtocolError(f"the action {action!r} is not supported, only 'presence' is")
     check_time(message.get("time", MISSING))
     check_text("type", message)
@@ -100,7 +94,7 @@ def check_time(value: object) -> None:
     """Raise ProtocolError unless `value`, of a message, is a number of seconds."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):  # in Python, True is an int
         raise wrong_type_error("time", value, "a number")
-    if not -MAX_TIME <= value <= MAX_TIME:
+    if not -MAX_TIME <= value <= MAX_TIME:  # Python reads 1e999 as infinity; an int can be still longer
         raise ProtocolError("'time' is too large a number")
 
 
@@ -132,7 +126,7 @@ def wrong_type_error(name: str, value: object, wanted: str) -> ProtocolError:
 
 
 def refuse_constant(name: str) -> None:
-    """Raise ProtocolError: `name` is NaN, Infinity or -Infinity, which are not JSON."""
+    """Raise ProtocolError for `name`, which is NaN, Infinity or -Infinity: these are not JSON."""
     raise ProtocolError(f"not JSON: {name} is not a number")
 
 
@@ -140,56 +134,61 @@ def refuse_constant(name: str) -> None:
 DECODER = json.JSONDecoder(parse_constant=refuse_constant)
 
 
-def take_message(data: bytes) -> tuple[dict[str, object] | None, int]:
-    """Return the message at the start of `data` and its length in bytes; (None, 0) if it is incomplete.
-
-    Raises ProtocolError if `data` is not the beginning of a message, whatever may follow.
-    """
-    if not data:
-        return None, 0
-    text, has_bad_byte = decode_utf8(data)
-    text = text[:MAX_MESSAGE]
-    if text and text[0] != "{":
-        raise ProtocolError(f"a message is a JSON object and cannot start with {text[0]!r}")
-    try:
-        # Like `json.loads`, but returns also the index where the object ends, and ignores what follows.
-        message, end = DECODER.raw_decode(text)
-    except json.JSONDecodeError as error:
-        if not is_incomplete(text, error):
-            raise ProtocolError(f"not JSON: {error.msg} at character {error.pos + 1}") from error
-        if len(text) == MAX_MESSAGE:
-            raise ProtocolError(f"the message is longer than {MAX_MESSAGE} characters") from error
-        if has_bad_byte:
-            raise ProtocolError("the message is not UTF-8") from error
-        return None, 0
-    return message, len(text[:end].encode("utf-8"))
-
-
 def decode_utf8(data: bytes) -> tuple[str, bool]:
-    """Return the text of `data` up to the first byte that is not UTF-8, and whether there is such a byte.
+    """Return the text of `data` up to the first invalid byte, and whether there is an invalid byte.
 
-    Half a character at the end is left out of the text: its other half may still arrive.
+    Half a character at the end of `data` is not invalid: its other half may still arrive.
     """
     try:
         return data.decode("utf-8"), False
     except UnicodeDecodeError as error:
-        text = data[: error.start].decode("utf-8")  # `start` is the index of the byte in question
-        return text, error.reason != "unexpected end of data"
+        text = data[: error.start].decode("utf-8")  # `start` is the index of the first byte that failed
+        is_half_a_character = error.reason == "unexpected end of data"  # Python's words for it
+        return text, not is_half_a_character
 
 
-WORD_CHARACTERS = string.ascii_letters + string.digits + "+-.\\"  # of true, -1.5e+7, \u0416
+# The characters of JSON's words, numbers (-1.5e+7) and escapes (\u0416): all that can be cut off by the end.
+WORD_CHARACTERS = string.ascii_letters + string.digits + "+-.\\"
 
 
 def is_incomplete(text: str, error: json.JSONDecodeError) -> bool:
-    r"""Return whether `text`, which the parser refused with `error`, may become JSON if more follows.
+    """Return whether more characters could complete `text`, which the parser refused with `error`.
 
-    It may if a string is still open, as in {"a": "b, or if the fault is in the last word, as in {"a": tru.
-    It may not if the fault is further left, as in {"a": }.
+    A wrong word at the very end, such as trux, counts as incomplete until another character follows.
     """
-    if error.msg.startswith("Unterminated string"):
+    if error.msg.startswith("Unterminated string"):  # a string is still open
         return True
-    last_word = len(text.rstrip(WORD_CHARACTERS))  # the index where it begins
-    return error.pos >= last_word
+    # `error.pos` is the index where the parser stopped. Three examples:
+    #     {"a":         it stopped at the end: more characters may complete this
+    #     {"a": tru     it stopped in the last word: more characters may complete this
+    #     {"a": }       it stopped before the end, and not in the last word: this is wrong
+    start_of_last_word = len(text.rstrip(WORD_CHARACTERS))  # `rstrip` removes the last word from the text
+    return error.pos >= start_of_last_word
+
+
+def take_message(data: bytes) -> tuple[dict[str, object] | None, int]:
+    """Return the message at the start of `data` and its length in bytes; (None, 0) if it is incomplete.
+
+    `data` must not begin with whitespace. Raises ProtocolError if no further bytes could make it valid.
+    """
+    if not data:
+        return None, 0
+    text, has_invalid_byte = decode_utf8(data)
+    text = text[:MAX_MESSAGE]  # a valid message is never longer
+    if text and text[0] != "{":  # if it is empty, not even the first character is known: the parser fails
+        raise ProtocolError(f"a message is a JSON object and cannot start with {text[0]!r}")
+    try:
+        # Like `json.loads`, but it ignores what follows the object, and also returns the index of its end.
+        message, end = DECODER.raw_decode(text)
+    except json.JSONDecodeError as error:
+        if not is_incomplete(text, error):
+            raise ProtocolError(f"not JSON at character {error.pos + 1}: {error.msg}") from error
+        if len(text) == MAX_MESSAGE:  # and the object has still not ended
+            raise ProtocolError(f"the message is longer than {MAX_MESSAGE} characters") from error
+        if has_invalid_byte:  # before the end of the object (behind it, it would not matter)
+            raise ProtocolError("the message is not UTF-8") from error
+        return None, 0  # none of these three faults: the object is only incomplete
+    return message, len(text[:end].encode("utf-8"))  # `end` counts characters, the caller wants bytes
 
 
 # The wire: one client's bytes in and out. Nothing here waits.
@@ -197,8 +196,8 @@ def is_incomplete(text: str, error: json.JSONDecodeError) -> bool:
 RECEIVE_BYTES = 400  # bytes that one `recv` may return: a typical presence and some more
 WHITESPACE = b" \t\r\n"  # JSON's whitespace, which may surround a message
 MESSAGE_TIMEOUT = 60.0  # seconds a client has for each message: enough to type one by hand
-CLOSING_TIMEOUT = 2.0  # seconds for a client to read its last response and close
-CLOSING_BYTES = 1024 * 1024  # that a client may still send meanwhile
+CLOSING_TIMEOUT = 2.0  # seconds a client has, after its last response, to close the connection
+CLOSING_BYTES = 1024 * 1024  # a client may send this many bytes more in that time
 
 
 class Client:
@@ -206,13 +205,13 @@ class Client:
 
     def __init__(self, sock: socket.socket, address: tuple[str, int] | None) -> None:
         """Take a socket and an address as returned by `accept`."""
-        sock.setblocking(False)  # from now on, what would have to wait raises BlockingIOError
+        sock.setblocking(False)  # from now on, a call that would have to wait raises BlockingIOError
         self.sock = sock
         self.name = client_name(address)
         self.data = b""  # received, but not yet taken as a message
-        self.deadline = monotonic() + MESSAGE_TIMEOUT  # for its next message to be complete
-        self.closing = False  # True once it has its last response, and is only waited for to close
-        self.bytes_to_discard = CLOSING_BYTES  # how much it may then still send
+        self.deadline = monotonic() + MESSAGE_TIMEOUT  # when its next message must be complete
+        self.closing = False  # True after its last response: we only wait for it to close
+        self.bytes_to_discard = CLOSING_BYTES  # how many bytes it may send while it is closing
 
 
 def client_name(address: tuple[str, int] | None) -> str:
@@ -220,17 +219,17 @@ def client_name(address: tuple[str, int] | None) -> str:
     if not address:  # seen on macOS, when the client is already gone
         return "unknown address"
     host, port = address[:2]  # with IPv6, two more items follow
-    if host.startswith("::ffff:"):  # an IPv4 address, as a socket for both IPv4 and IPv6 shows it
+    if host.startswith("::ffff:"):  # a socket for both IPv4 and IPv6 shows IPv4 addresses like this
         host = host[len("::ffff:") :]
     return f"{host} port {port}"
 
 
 def receive_message(client: Client) -> dict[str, object] | None:
-    """Return the next message of a client, or None if it has not arrived whole. Receives once at most.
+    """Return the next message of a client, or None if it is not complete yet. Calls `recv` at most once.
 
-    Raises ProtocolError if it is not valid, EOFError if the client has closed the connection, OSError.
+    Raises ProtocolError if it is not valid, EOFError if the client has closed the connection, and OSError.
     """
-    message, length = take_message(client.data)
+    message, length = take_message(client.data)  # the last `recv` may have left a message there
     if message is None and receive_bytes(client):
         message, length = take_message(client.data)
     if message is not None:
@@ -241,7 +240,7 @@ def receive_message(client: Client) -> dict[str, object] | None:
 
 
 def receive_bytes(client: Client) -> bool:
-    """Receive once, into `client.data`; return whether anything has arrived. Raises as `receive_message`."""
+    """Call `recv` once and add the bytes to `client.data`; return whether there were any."""
     try:
         piece = client.sock.recv(RECEIVE_BYTES)
     except BlockingIOError:  # nothing has arrived yet
@@ -254,33 +253,37 @@ def receive_bytes(client: Client) -> bool:
     return True
 
 
-# What `json.dumps` would make for every message. "Ж" stays "Ж": as \u0416 it would take 6 characters.
+# Made once: `json.dumps` would make a new encoder for each message. "Ж" stays "Ж" and does not become \u0416.
 ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
 def send_message(client: Client, message: dict[str, object]) -> None:
-    """Send `message`. Raises OSError; it is a BlockingIOError if the client does not read.
+    """Send `message`. Raises BlockingIOError if the client does not read and a buffer is full, or OSError.
 
-    After that the client has to be dropped: a part of the message may have been sent.
+    The caller must then drop the client: a part of the message may already have been sent.
     """
     text = ENCODER.encode(message)
-    # "backslashreplace": a lone surrogate, which UTF-8 does not have, is sent as an escape such as \ud800.
-    client.sock.sendall(text.encode("utf-8", "backslashreplace"))
+    client.sock.sendall(text.encode("utf-8"))
     LOG.debug("sent to %s: %s", client.name, text)
 
 
 # The conversation: every client's messages, answered as they arrive.
 
 CHECK_INTERVAL = 1.0  # seconds between two checks of the deadlines
-FULL_INTERVAL = 3600.0  # seconds between two records that the server is full
-MAX_CLIENTS = 511 if os.name == "nt" else sys.maxsize  # Windows' select takes 512 sockets, ours included
-NO_ROOM = (  # what `accept` fails with when there is no room for one more client, not because of the client
-    errno.EMFILE,  # this process may not open more files
-    errno.ENFILE,  # the system may not
-    errno.ENOBUFS,
-    errno.ENOMEM,
-    10024,  # Windows: too many open sockets
-)
+FULL_INTERVAL = 3600.0  # seconds between two log lines which say that the server is full
+RESERVED_FILES = 10  # open files for other things than clients: the listener, the log, Python's own
+# The errors of `accept` that mean "no room": the first two are "too many open files" (in this process, in
+# all), the next two "not enough memory", and 10024 is Windows' "too many open sockets".
+NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, 10024)
+
+
+def max_clients() -> int:
+    """Return how many clients can be connected at once. A connection counts as an open file."""
+    if os.name == "nt":  # Windows: its `select` takes 512 sockets, one of which is the listener
+        return 511
+    import resource  # Windows does not have this module
+
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED_FILES  # [0]: the limit in force
 
 
 class Server:
@@ -293,32 +296,31 @@ class Server:
     def __init__(self, listener: socket.socket) -> None:
         """Prepare to accept clients from `listener`, which the caller still has to close."""
         listener.setblocking(False)
-        # Send each response at once, even if the one before has not been acknowledged; clients inherit it.
+        # TCP holds back a small response until the client has confirmed the one before: switch that off.
+        # The sockets that `accept` returns take this over.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.listener = listener
         self.selector = selectors.DefaultSelector()
-        self.selector.register(listener, selectors.EVENT_READ)
+        self.selector.register(listener, selectors.EVENT_READ)  # tell us when somebody wants to connect
         self.accepting = True  # whether the selector watches the listener
         self.clients: set[Client] = set()
-        self.ready: set[Client] = set()  # those who get a turn in the next iteration
-        self.next_check = monotonic() + CHECK_INTERVAL
-        self.next_full_record = monotonic()
-
-    def serve_forever(self) -> NoReturn:
-        """Serve until interrupted by an exception, such as KeyboardInterrupt."""
-        while True:
-            self.serve_once()
+        self.max_clients = max_clients()
+        self.ready: set[Client] = set()  # the clients that get a turn in the next iteration
+        self.next_check = monotonic() + CHECK_INTERVAL  # of the deadlines
+        self.next_full_record = monotonic()  # when "full" may be logged again
 
     def serve_once(self) -> None:
-        """Wait until somebody has sent something, CHECK_INTERVAL at most; give each ready client a turn."""
-        flush_log()
-        events = self.selector.select(0 if self.ready else CHECK_INTERVAL)
-        for key, _ in events:  # `key` has what was registered: a socket, `fileobj`, and a client, `data`
+        """Do one iteration: wait for input, but not longer than CHECK_INTERVAL; give each client its turn."""
+        flush_log()  # before we wait
+        timeout = 0 if self.ready else CHECK_INTERVAL  # 0: do not wait, a client is ready already
+        events = self.selector.select(timeout)  # one for each socket on which something has happened
+        for key, _ in events:  # `key.fileobj` is the socket
             if key.fileobj is self.listener:  # somebody wants to connect: accept
-                self.accept_clients(len(events))
+                self.accept_clients(len(events))  # no more than there are events, or the others would wait
             else:  # a client has sent something: it gets a turn
-                self.ready.add(key.data)
-        ready, self.ready = self.ready, set()
+                self.ready.add(key.data)  # `key.data` is the client, see add_client
+        ready = self.ready
+        self.ready = set()  # for the next iteration: a turn may add its client again
         for client in ready:
             if client.closing:
                 self.discard_input(client)
@@ -344,7 +346,7 @@ class Server:
             LOG.warning("lost %s: %s", client.name, error)
             self.drop(client)
         except Exception:  # the server has failed: 500, and we close
-            LOG.exception("failed to serve %s", client.name)
+            LOG.exception("failed to serve %s", client.name)  # an ERROR with the traceback
             self.close_gracefully(client, create_error(500, "internal server error"))
 
     def answer_message(self, client: Client) -> None:
@@ -354,8 +356,8 @@ class Server:
             return
         try:
             response = process_client_message(message)
-        except Exception as error:  # whatever it is: not the client's fault, and not the network's
-            raise ServerError("failed to process a message") from error
+        except Exception as error:  # a bug of ours: serve_client would take an OSError for the network's
+            raise RuntimeError("failed to process a message") from error
         if response is None:  # the client quits
             self.close_gracefully(client)
             return
@@ -380,7 +382,8 @@ class Server:
     def discard_input(self, client: Client) -> None:
         """Discard what a closing client is still sending, until it closes the connection.
 
-        If we closed first, TCP would reset the connection, and the last response might be lost.
+        If we closed while unread bytes are waiting, TCP would break the connection off (a "reset"), and
+        the client might lose its last response.
         """
         try:
             piece = client.sock.recv(RECEIVE_BYTES)
@@ -403,10 +406,10 @@ class Server:
     def check_deadlines(self) -> None:
         """Drop clients past their deadline; accept again if there is room."""
         now = monotonic()
-        late = now - self.next_check
+        late = now - self.next_check  # how long after its time this check comes
         if late > CHECK_INTERVAL:  # the server itself stood still, for example in a suspended laptop
-            for client in self.clients:
-                client.deadline += late
+            for client in self.clients:  # add the lost time, but never more than to a full timeout
+                client.deadline = min(client.deadline + late, now + MESSAGE_TIMEOUT)
         self.next_check = now + CHECK_INTERVAL
         for client in list(self.clients):
             if client.deadline <= now:
@@ -417,31 +420,32 @@ class Server:
             self.start_accepting()
 
     def accept_clients(self, limit: int) -> None:
-        """Accept up to `limit` waiting clients, so that connected ones still get their turn."""
+        """Accept up to `limit` waiting clients. The limit leaves time for those who are connected."""
         for _ in range(limit):
-            if len(self.clients) >= MAX_CLIENTS:
-                self.stop_accepting("no more sockets can be watched")
+            if len(self.clients) >= self.max_clients:
+                self.stop_accepting("the system allows no more")
                 return
             try:
-                self.add_client(*self.listener.accept())
+                sock, address = self.listener.accept()
+                self.add_client(sock, address)
             except BlockingIOError:  # nobody else is waiting
                 return
             except OSError as error:
                 if error.errno in NO_ROOM:
                     self.stop_accepting(error)
                     return
-                LOG.debug("could not accept a client: %s", error)  # for example reset before
+                LOG.debug("could not accept a client: %s", error)  # for example, it has already left
 
     def add_client(self, sock: socket.socket, address: tuple[str, int] | None) -> None:
         """Start serving a new client."""
         client = Client(sock, address)
         try:
-            self.selector.register(sock, selectors.EVENT_READ, client)
+            self.selector.register(sock, selectors.EVENT_READ, client)  # `client` comes back as `key.data`
         except OSError:
             sock.close()
             raise
         self.clients.add(client)
-        self.ready.add(client)  # most clients send a message at once: do not wait for an event
+        self.ready.add(client)  # most clients send at once: try to receive without asking the selector
         LOG.debug("connected: %s", client.name)
 
     def stop_accepting(self, reason: object) -> None:
@@ -449,11 +453,11 @@ class Server:
         if monotonic() >= self.next_full_record:
             self.next_full_record = monotonic() + FULL_INTERVAL
             LOG.error("full with %d clients, others have to wait: %s", len(self.clients), reason)
-        if not self.clients:  # nobody is left to be served, and to watch nothing is an error on Windows
+        if self.clients:
+            self.selector.unregister(self.listener)
+            self.accepting = False
+        else:  # no clients: just wait, then try again; on Windows, a selector must watch at least one socket
             sleep(CHECK_INTERVAL)
-            return
-        self.selector.unregister(self.listener)
-        self.accepting = False
 
     def start_accepting(self) -> None:
         """Let the selector watch the listener again."""
@@ -477,17 +481,17 @@ LAST_SPECIAL_PORT = 1023  # up to this port, only an administrator may listen (b
 
 
 def open_listener(address: str, port: int) -> socket.socket:
-    """Return a socket that listens on `address`; if it is empty, on all of them, IPv4 and IPv6.
+    """Return a socket that listens on `address`, or on all addresses of this machine if it is empty.
 
-    Raises OSError, and UnicodeError for an impossible host name.
+    Raises OSError, and UnicodeError for a name that is impossible, such as "a..b".
     """
+    # `create_server` is `socket`, `bind` and `listen` in one; "dual stack" is IPv4 and IPv6 in one socket.
     if not address and socket.has_dualstack_ipv6():
         return socket.create_server(("", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True)
-    address = address or "0.0.0.0"  # all IPv4 addresses
     family = socket.AF_INET6 if ":" in address else socket.AF_INET  # only an IPv6 address has colons
-    infos = socket.getaddrinfo(address, port, family, socket.SOCK_STREAM)
-    sockaddr = infos[0][4]  # of the first result the last item, which is what `bind` takes
-    return socket.create_server(sockaddr, family=family, backlog=BACKLOG)
+    # Look the address up. Each result is a tuple, and its last item is the address as `bind` wants it.
+    results = socket.getaddrinfo(address or "0.0.0.0", port, family, socket.SOCK_STREAM)
+    return socket.create_server(results[0][4], family=family, backlog=BACKLOG)
 
 
 def describe_error(error: OSError | UnicodeError, address: str, port: int) -> str:
@@ -530,7 +534,7 @@ def run(arguments: argparse.Namespace) -> int:
         LOG.error(describe_error(error, address, arguments.port))
         LOG.debug("the cause: %r", error)
         return 1
-    LOG.info("listening on %s port %d, stop with Ctrl+C", address, listener.getsockname()[1])
+    LOG.info("listening on %s port %d, stop with Ctrl+C", address, listener.getsockname()[1])  # [1]: port
     try:
         with listener:
             serve(listener)
@@ -540,10 +544,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def serve(listener: socket.socket) -> None:
-    """Serve the clients of `listener` until interrupted, then close their connections."""
+    """Serve the clients of `listener` until an exception such as KeyboardInterrupt; then disconnect them."""
     server = Server(listener)
     try:
-        server.serve_forever()
+        while True:
+            server.serve_once()
     finally:
         server.close()
 
@@ -566,30 +571,33 @@ def main(argv: list[str] | None = None) -> int:
 STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # Ctrl+C, kill, a closed terminal, Ctrl+Break
 STOP_INTERVAL = 1.0  # seconds in which a second signal is ignored: the server is stopping already
 
-next_stop = 0.0  # on the clock `monotonic`: when a signal counts again
+next_stop = 0.0  # signals before this time (of `monotonic`) are ignored
 
 
-def stop(number: int, frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt, unless that was done less than STOP_INTERVAL ago."""
-    global next_stop  # noqa: PLW0603
+def stop(number: int, frame: object) -> None:
+    """Raise KeyboardInterrupt, unless that was done less than STOP_INTERVAL ago.
+
+    Python calls this when a signal arrives; it passes two arguments, which are not needed here.
+    """
+    global next_stop
     if monotonic() >= next_stop:
         next_stop = monotonic() + STOP_INTERVAL
         raise KeyboardInterrupt
 
 
-def handle_stop_signals(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
+def handle_stop_signals(handler: Callable[[int, object], None] | signal.Handlers) -> None:
     """Let `handler` handle all STOP_SIGNALS that this system has."""
     for name in STOP_SIGNALS:
-        number = getattr(signal, name, None)
-        if number is None:  # Windows has no SIGHUP, and only Windows has SIGBREAK
+        number = getattr(signal, name, None)  # like signal.SIGINT; None if this system does not have it
+        if number is None:
             continue
         if name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN:
-            continue  # started with `nohup`: the server outlives its terminal
+            continue  # SIG_IGN: ignored, as we were started with `nohup`, to run without a terminal
         signal.signal(number, handler)
 
 
 if __name__ == "__main__":
     handle_stop_signals(stop)
-    # While Python exits, a signal would still end the process with another exit code: ignore it.
+    # Ignore signals (SIG_IGN) while Python exits: a late one would change the exit code.
     atexit.register(handle_stop_signals, signal.SIG_IGN)
     sys.exit(main())
