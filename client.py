@@ -87,8 +87,8 @@ def response_code(message: dict[str, object]) -> int:
         raise wrong_type_error("message", message, "an object")
     code = message.get("response", MISSING)
     if isinstance(code, bool) or not isinstance(code, (int, float)):  # in Python, True is an int
-        raise wrong_type_error("response", code, "a number")
-    # 200.0 is a number but not a code: refuse it here, because `200.0 in DEFAULT_TEXTS` is True.
+        raise wrong_type_error("response", code, "a number")  # also if it is missing
+    # A float is a number, but no code is a float. (For 200.0, the second test alone would not say so.)
     if isinstance(code, float) or code not in DEFAULT_TEXTS:
         shown = str(code)[:20]  # it may have hundreds of digits
         raise ProtocolError(f"'response' is not one of JIM's codes: {shown}")
@@ -127,7 +127,7 @@ def refuse_constant(name: str) -> None:
     raise ProtocolError(f"not JSON: {name} is not a number")
 
 
-# Python's parser accepts these three constants; it calls `refuse_constant` when it meets one.
+# Usually, Python's parser accepts these three words; this one calls `refuse_constant` instead.
 DECODER = json.JSONDecoder(parse_constant=refuse_constant)
 
 
@@ -144,22 +144,22 @@ def decode_utf8(data: bytes) -> tuple[str, bool]:
         return text, not is_half_a_character
 
 
-# The characters of JSON's words, numbers (-1.5e+7) and escapes (\u0416): all that can be cut off by the end.
-WORD_CHARACTERS = string.ascii_letters + string.digits + "+-.\\"
+WORD_CHARACTERS = string.ascii_letters + string.digits + "+-."  # of words (true) and numbers (-1.5e+7)
 
 
 def is_incomplete(text: str, error: json.JSONDecodeError) -> bool:
     """Return whether more characters could complete `text`, which the parser refused with `error`.
 
-    A wrong word at the very end, such as trux, counts as incomplete until another character follows.
+    A misspelt word at the very end, such as trux, is noticed only when another character follows it.
     """
     if error.msg.startswith("Unterminated string"):  # a string is still open
         return True
-    # `error.pos` is the index where the parser stopped. Three examples:
-    #     {"a":         it stopped at the end: more characters may complete this
-    #     {"a": tru     it stopped in the last word: more characters may complete this
-    #     {"a": }       it stopped before the end, and not in the last word: this is wrong
-    start_of_last_word = len(text.rstrip(WORD_CHARACTERS))  # `rstrip` removes the last word from the text
+    # The parser stopped at the index `error.pos`. Was that at the end, or in the last word? Examples:
+    #     {"a":           it stopped at 5, the end: incomplete
+    #     {"a": tru       it stopped at 6, where the last word starts: incomplete
+    #     {"a": "\u04     it stopped at 8, where the last word (u04) starts: incomplete
+    #     {"a": }         it stopped at 6, before the end, which is 7: wrong
+    start_of_last_word = len(text.rstrip(WORD_CHARACTERS))  # without a last word, this is the end
     return error.pos >= start_of_last_word
 
 
@@ -172,7 +172,7 @@ def take_message(data: bytes) -> tuple[dict[str, object] | None, int]:
         return None, 0
     text, has_invalid_byte = decode_utf8(data)
     text = text[:MAX_MESSAGE]  # a valid message is never longer
-    if text and text[0] != "{":  # if it is empty, not even the first character is known: the parser fails
+    if text and text[0] != "{":  # (empty: the first character is cut or invalid, and parsing fails below)
         raise ProtocolError(f"a message is a JSON object and cannot start with {text[0]!r}")
     try:
         # Like `json.loads`, but it ignores what follows the object, and also returns the index of its end.
@@ -182,9 +182,9 @@ def take_message(data: bytes) -> tuple[dict[str, object] | None, int]:
             raise ProtocolError(f"not JSON at character {error.pos + 1}: {error.msg}") from error
         if len(text) == MAX_MESSAGE:  # and the object has still not ended
             raise ProtocolError(f"the message is longer than {MAX_MESSAGE} characters") from error
-        if has_invalid_byte:  # before the end of the object (behind it, it would not matter)
+        if has_invalid_byte:  # inside the object, since that has not ended
             raise ProtocolError("the message is not UTF-8") from error
-        return None, 0  # none of these three faults: the object is only incomplete
+        return None, 0  # none of the three faults: the object is only incomplete
     return message, len(text[:end].encode("utf-8"))  # `end` counts characters, the caller wants bytes
 
 
@@ -197,7 +197,7 @@ WHITESPACE = b" \t\r\n"  # JSON's whitespace, which may surround a message
 def send_message(sock: socket.socket, message: dict[str, object]) -> None:
     """Send `message`. Raises OSError; it is a ConnectionError if the server has closed the connection."""
     text = json.dumps(message, ensure_ascii=False)  # "Ж" stays "Ж": as \u0416 it would take 6 characters
-    # "backslashreplace": what UTF-8 cannot encode (a broken character in a name) is sent as an escape: \ud800
+    # "backslashreplace": UTF-8 cannot encode half of a character pair, \ud800. This JSON escape is sent.
     sock.sendall(text.encode("utf-8", "backslashreplace"))
     LOG.debug("sent %s", text)
 
@@ -226,7 +226,7 @@ def receive_message(sock: socket.socket) -> dict[str, object]:
 # The conversation: one presence, one response.
 
 EXCHANGE_TIMEOUT = 10.0  # seconds for everything, from looking up the server's name to its response
-WAIT_STEP = 0.1  # seconds: we wait in short steps, as on Windows Ctrl+C is noticed only after a wait
+WAIT_STEP = 0.1  # seconds of one wait: on Windows, Ctrl+C is noticed only when a wait is over
 
 
 def connect(address: str, port: int) -> socket.socket:
@@ -268,9 +268,9 @@ def exchange_in_time(address: str, port: int, message: dict[str, object]) -> dic
 
     deadline = monotonic() + EXCHANGE_TIMEOUT
     thread = threading.Thread(target=work, daemon=True)  # daemon: Python can exit while it still runs
-    thread.start()
+    thread.start()  # from here on, `work` runs at the same time as the lines below
     while thread.is_alive() and monotonic() < deadline:
-        thread.join(WAIT_STEP)  # wait until the thread ends, but no longer than WAIT_STEP
+        thread.join(WAIT_STEP)  # wait for its end, but not long, or Ctrl+C would have to wait, too
     if not results:
         raise socket.timeout("timed out")
     result = results[0]

@@ -9,13 +9,11 @@ import os
 from typing import BinaryIO
 
 LOG_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "log", "client.log")
-LINE_FORMAT = (
-    "%(asctime)s %(levelname)s %(name)s %(message)s"  # the logger has the name of the module that logs
-)
+LINE_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"  # name: the logger's, which is the module's
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")  # the choices of --log-level
 
 LOG = logging.getLogger("client")
-LOG.propagate = False  # do not pass records on to the root logger: it does not know `escape` (below)
+LOG.propagate = False  # do not pass records on to the root logger, which would not `escape` them (below)
 LOG.addHandler(logging.NullHandler())  # until `configure_log` is called, records go nowhere
 
 
@@ -53,7 +51,7 @@ class LogFileHandler(logging.Handler):
         try:
             line = self.format(record).encode("utf-8") + b"\n"
             with open_log_file(LOG_FILE) as file:
-                # Look twice: another client may be just writing its line.
+                # Look twice: if another client was just writing its line, it is complete by now.
                 if ends_inside_a_line(file) and ends_inside_a_line(file):
                     file.write(b"\n")
                 file.write(line)
@@ -76,16 +74,16 @@ def open_log_file(path: str) -> BinaryIO:
 
 def ends_inside_a_line(file: BinaryIO) -> bool:
     """Return whether the last line of `file` is cut off, as happens when the disk is full."""
-    if file.tell() == 0:  # a file opened for appending starts at its end: this one is empty
+    if file.tell() == 0:  # the position; after opening with "a" it is the end, so this file is empty
         return False
     file.seek(-1, os.SEEK_END)  # go to the last byte
     return file.read(1) != b"\n"
 
 
 def is_for_console(record: logging.LogRecord) -> bool:
-    """Return whether the console shows `record`: everything but a WARNING.
+    """Return False for a WARNING, which the console does not show.
 
-    The other side can cause any number of WARNINGs, and printing to a paused terminal would stop us.
+    The other side can cause any number of them, and if the user has paused the terminal, printing waits.
     """
     return record.levelno != logging.WARNING
 
@@ -95,7 +93,7 @@ def configure_log(level: str = "DEBUG") -> None:
     close_log()  # in case it was on already
     LOG.setLevel("DEBUG" if level == "DEBUG" else "INFO")  # let INFO through to the console in any case
     console = logging.StreamHandler()
-    console.addFilter(is_for_console)  # a filter decides which records the handler takes
+    console.addFilter(is_for_console)  # a filter decides, beside the level, which records are shown
     for handler, lowest_level in ((console, "INFO"), (LogFileHandler(), level)):
         handler.setLevel(lowest_level)
         handler.setFormatter(OneLineFormatter(LINE_FORMAT))

@@ -69,7 +69,7 @@ def check_presence(message: dict[str, object]) -> None:
         raise wrong_type_error("message", message, "an object")
     action = message.get("action", MISSING)
     if action != "presence":
-        check_string("action", action, MAX_ACTION)  # if it is not even a valid action, say that instead
+        check_string("action", action, MAX_ACTION)  # if it is not even a valid string, say that first
         raise ProtocolError(f"the action {action!r} is not supported, only 'presence' is")
     check_time(message.get("time", MISSING))
     check_text("type", message)
@@ -94,7 +94,7 @@ def check_time(value: object) -> None:
     """Raise ProtocolError unless `value`, of a message, is a number of seconds."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):  # in Python, True is an int
         raise wrong_type_error("time", value, "a number")
-    if not -MAX_TIME <= value <= MAX_TIME:  # Python reads 1e999 as infinity; an int can be still longer
+    if not -MAX_TIME <= value <= MAX_TIME:  # infinity (1e999), or an int that no float can hold
         raise ProtocolError("'time' is too large a number")
 
 
@@ -130,7 +130,7 @@ def refuse_constant(name: str) -> None:
     raise ProtocolError(f"not JSON: {name} is not a number")
 
 
-# Python's parser accepts these three constants; it calls `refuse_constant` when it meets one.
+# Usually, Python's parser accepts these three words; this one calls `refuse_constant` instead.
 DECODER = json.JSONDecoder(parse_constant=refuse_constant)
 
 
@@ -147,22 +147,22 @@ def decode_utf8(data: bytes) -> tuple[str, bool]:
         return text, not is_half_a_character
 
 
-# The characters of JSON's words, numbers (-1.5e+7) and escapes (\u0416): all that can be cut off by the end.
-WORD_CHARACTERS = string.ascii_letters + string.digits + "+-.\\"
+WORD_CHARACTERS = string.ascii_letters + string.digits + "+-."  # of words (true) and numbers (-1.5e+7)
 
 
 def is_incomplete(text: str, error: json.JSONDecodeError) -> bool:
     """Return whether more characters could complete `text`, which the parser refused with `error`.
 
-    A wrong word at the very end, such as trux, counts as incomplete until another character follows.
+    A misspelt word at the very end, such as trux, is noticed only when another character follows it.
     """
     if error.msg.startswith("Unterminated string"):  # a string is still open
         return True
-    # `error.pos` is the index where the parser stopped. Three examples:
-    #     {"a":         it stopped at the end: more characters may complete this
-    #     {"a": tru     it stopped in the last word: more characters may complete this
-    #     {"a": }       it stopped before the end, and not in the last word: this is wrong
-    start_of_last_word = len(text.rstrip(WORD_CHARACTERS))  # `rstrip` removes the last word from the text
+    # The parser stopped at the index `error.pos`. Was that at the end, or in the last word? Examples:
+    #     {"a":           it stopped at 5, the end: incomplete
+    #     {"a": tru       it stopped at 6, where the last word starts: incomplete
+    #     {"a": "\u04     it stopped at 8, where the last word (u04) starts: incomplete
+    #     {"a": }         it stopped at 6, before the end, which is 7: wrong
+    start_of_last_word = len(text.rstrip(WORD_CHARACTERS))  # without a last word, this is the end
     return error.pos >= start_of_last_word
 
 
@@ -175,7 +175,7 @@ def take_message(data: bytes) -> tuple[dict[str, object] | None, int]:
         return None, 0
     text, has_invalid_byte = decode_utf8(data)
     text = text[:MAX_MESSAGE]  # a valid message is never longer
-    if text and text[0] != "{":  # if it is empty, not even the first character is known: the parser fails
+    if text and text[0] != "{":  # (empty: the first character is cut or invalid, and parsing fails below)
         raise ProtocolError(f"a message is a JSON object and cannot start with {text[0]!r}")
     try:
         # Like `json.loads`, but it ignores what follows the object, and also returns the index of its end.
@@ -185,9 +185,9 @@ def take_message(data: bytes) -> tuple[dict[str, object] | None, int]:
             raise ProtocolError(f"not JSON at character {error.pos + 1}: {error.msg}") from error
         if len(text) == MAX_MESSAGE:  # and the object has still not ended
             raise ProtocolError(f"the message is longer than {MAX_MESSAGE} characters") from error
-        if has_invalid_byte:  # before the end of the object (behind it, it would not matter)
+        if has_invalid_byte:  # inside the object, since that has not ended
             raise ProtocolError("the message is not UTF-8") from error
-        return None, 0  # none of these three faults: the object is only incomplete
+        return None, 0  # none of the three faults: the object is only incomplete
     return message, len(text[:end].encode("utf-8"))  # `end` counts characters, the caller wants bytes
 
 
@@ -258,9 +258,9 @@ ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
 def send_message(client: Client, message: dict[str, object]) -> None:
-    """Send `message`. Raises BlockingIOError if the client does not read and a buffer is full, or OSError.
+    """Send `message`. Raises OSError; then the caller must drop the client: a part may have been sent.
 
-    The caller must then drop the client: a part of the message may already have been sent.
+    It is a BlockingIOError if the client does not read, so that the system's buffer for it is full.
     """
     text = ENCODER.encode(message)
     client.sock.sendall(text.encode("utf-8"))
@@ -272,18 +272,23 @@ def send_message(client: Client, message: dict[str, object]) -> None:
 CHECK_INTERVAL = 1.0  # seconds between two checks of the deadlines
 FULL_INTERVAL = 3600.0  # seconds between two log lines which say that the server is full
 RESERVED_FILES = 10  # open files for other things than clients: the listener, the log, Python's own
-# The errors of `accept` that mean "no room": the first two are "too many open files" (in this process, in
-# all), the next two "not enough memory", and 10024 is Windows' "too many open sockets".
-NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, 10024)
+NO_ROOM = (  # the errors of `accept` that mean: there is no room for another client
+    errno.EMFILE,  # too many open files in this process
+    errno.ENFILE,  # too many open files in the whole system
+    errno.ENOBUFS,  # not enough memory for the socket
+    errno.ENOMEM,  # not enough memory
+    10024,  # too many open sockets (Windows)
+)
 
 
 def max_clients() -> int:
     """Return how many clients can be connected at once. A connection counts as an open file."""
-    if os.name == "nt":  # Windows: its `select` takes 512 sockets, one of which is the listener
+    if os.name == "nt":  # Windows: a selector can watch 512 sockets, one of which is the listener
         return 511
     import resource  # Windows does not have this module
 
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED_FILES  # [0]: the limit in force
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)  # the number of open files that we are allowed
+    return limit - RESERVED_FILES
 
 
 class Server:
@@ -296,8 +301,8 @@ class Server:
     def __init__(self, listener: socket.socket) -> None:
         """Prepare to accept clients from `listener`, which the caller still has to close."""
         listener.setblocking(False)
-        # TCP holds back a small response until the client has confirmed the one before: switch that off.
-        # The sockets that `accept` returns take this over.
+        # Usually, TCP holds back a small response until the one before has arrived: switch that off. The
+        # sockets that `accept` returns inherit this setting.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.listener = listener
         self.selector = selectors.DefaultSelector()
@@ -316,7 +321,7 @@ class Server:
         events = self.selector.select(timeout)  # one for each socket on which something has happened
         for key, _ in events:  # `key.fileobj` is the socket
             if key.fileobj is self.listener:  # somebody wants to connect: accept
-                self.accept_clients(len(events))  # no more than there are events, or the others would wait
+                self.accept_clients(len(events))  # as many as there are events, so that both get their share
             else:  # a client has sent something: it gets a turn
                 self.ready.add(key.data)  # `key.data` is the client, see add_client
         ready = self.ready
@@ -356,7 +361,7 @@ class Server:
             return
         try:
             response = process_client_message(message)
-        except Exception as error:  # a bug of ours: serve_client would take an OSError for the network's
+        except Exception as error:  # a bug of ours: an OSError would look like a failure of the network
             raise RuntimeError("failed to process a message") from error
         if response is None:  # the client quits
             self.close_gracefully(client)
@@ -406,9 +411,9 @@ class Server:
     def check_deadlines(self) -> None:
         """Drop clients past their deadline; accept again if there is room."""
         now = monotonic()
-        late = now - self.next_check  # how long after its time this check comes
+        late = now - self.next_check  # how late this check is
         if late > CHECK_INTERVAL:  # the server itself stood still, for example in a suspended laptop
-            for client in self.clients:  # add the lost time, but never more than to a full timeout
+            for client in self.clients:  # give the lost time back, but nobody gets more than a full timeout
                 client.deadline = min(client.deadline + late, now + MESSAGE_TIMEOUT)
         self.next_check = now + CHECK_INTERVAL
         for client in list(self.clients):
@@ -456,8 +461,10 @@ class Server:
         if self.clients:
             self.selector.unregister(self.listener)
             self.accepting = False
-        else:  # no clients: just wait, then try again; on Windows, a selector must watch at least one socket
-            sleep(CHECK_INTERVAL)
+        else:  # other programs use up the room: wait, then try again
+            sleep(
+                CHECK_INTERVAL
+            )  # and keep the listener: on Windows, a selector must watch at least one socket
 
     def start_accepting(self) -> None:
         """Let the selector watch the listener again."""
@@ -488,10 +495,11 @@ def open_listener(address: str, port: int) -> socket.socket:
     # `create_server` is `socket`, `bind` and `listen` in one; "dual stack" is IPv4 and IPv6 in one socket.
     if not address and socket.has_dualstack_ipv6():
         return socket.create_server(("", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True)
+    address = address or "0.0.0.0"  # this means: all IPv4 addresses
     family = socket.AF_INET6 if ":" in address else socket.AF_INET  # only an IPv6 address has colons
     # Look the address up. Each result is a tuple, and its last item is the address as `bind` wants it.
-    results = socket.getaddrinfo(address or "0.0.0.0", port, family, socket.SOCK_STREAM)
-    return socket.create_server(results[0][4], family=family, backlog=BACKLOG)
+    results = socket.getaddrinfo(address, port, family, socket.SOCK_STREAM)
+    return socket.create_server(results[0][-1], family=family, backlog=BACKLOG)
 
 
 def describe_error(error: OSError | UnicodeError, address: str, port: int) -> str:
@@ -592,12 +600,12 @@ def handle_stop_signals(handler: Callable[[int, object], None] | signal.Handlers
         if number is None:
             continue
         if name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN:
-            continue  # SIG_IGN: ignored, as we were started with `nohup`, to run without a terminal
+            continue  # it is ignored (SIG_IGN): the user has started us with `nohup`, to outlive the terminal
         signal.signal(number, handler)
 
 
 if __name__ == "__main__":
     handle_stop_signals(stop)
-    # Ignore signals (SIG_IGN) while Python exits: a late one would change the exit code.
+    # When Python exits, ignore all signals: a late one would change the exit code.
     atexit.register(handle_stop_signals, signal.SIG_IGN)
     sys.exit(main())

@@ -14,13 +14,11 @@ from time import monotonic
 from typing import BinaryIO
 
 LOG_FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "log")
-LINE_FORMAT = (
-    "%(asctime)s %(levelname)s %(name)s %(message)s"  # the logger has the name of the module that logs
-)
+LINE_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"  # name: the logger's, which is the module's
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")  # the choices of --log-level
 
 LOG = logging.getLogger("server")
-LOG.propagate = False  # do not pass records on to the root logger: it does not know `escape` (below)
+LOG.propagate = False  # do not pass records on to the root logger, which would not `escape` them (below)
 LOG.addHandler(logging.NullHandler())  # until `configure_log` is called, records go nowhere
 
 
@@ -44,8 +42,6 @@ class OneLineFormatter(logging.Formatter):
         """Return `record` as one line, without a newline at its end."""
         return escape(super().format(record))
 
-
-# The files: one for each day.
 
 DAY_FILES = (
     "server.[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9].log"  # a pattern as in a shell: [0-9] is one digit
@@ -72,7 +68,8 @@ class DailyFileHandler(logging.Handler):
         """Collect one record; logging calls this for each record."""
         try:
             line = self.format(record) + "\n"
-            self.lines.setdefault(line[:10], []).append(line)  # a line begins with its day
+            day = line[:10]  # a line begins with its day
+            self.lines.setdefault(day, []).append(line)  # `setdefault` puts [] there if the day is new
         except Exception:  # the program's own call of LOG was wrong, for example "%d" with a string
             self.handleError(record)  # what logging's own handlers do: show a traceback on the console
 
@@ -86,7 +83,7 @@ class DailyFileHandler(logging.Handler):
                 self.check_end = True
                 if monotonic() >= self.next_report:
                     self.next_report = monotonic() + REPORT_INTERVAL
-                    # LOG calls `emit` above, too, but the line that it adds is dropped below.
+                    # This also adds a line, through `emit`; it is dropped at the end of this function.
                     LOG.error("cannot write the log %s, records are lost: %s", path, error)
         self.lines.clear()  # drop also what could not be written: it would fill the memory
 
@@ -101,11 +98,11 @@ class DailyFileHandler(logging.Handler):
                     self.full_files.add(path)
                     LOG.error("the log %s is full, the rest of the day is not logged", path)
                 return
-            # After a failure, and when a file is new to us, its last line may be cut off.
+            # The last line may be cut off after a failure of ours, or if an earlier server left it so.
             if (self.check_end or path != self.last_file) and ends_inside_a_line(file):
                 file.write(b"\n")
             data = "".join(lines).encode("utf-8")
-            lines.clear()  # first, because close_log flushes again after Ctrl+C: nothing is written twice
+            lines.clear()  # first: if Ctrl+C interrupts the writing, close_log must not write them again
             file.write(data)
         self.check_end = False
         self.last_file = path
@@ -128,7 +125,7 @@ def open_log_file(path: str) -> BinaryIO:
 
 def ends_inside_a_line(file: BinaryIO) -> bool:
     """Return whether the last line of `file` is cut off, as happens when the disk is full."""
-    if file.tell() == 0:  # a file opened for appending starts at its end: this one is empty
+    if file.tell() == 0:  # the position; after opening with "a" it is the end, so this file is empty
         return False
     file.seek(-1, os.SEEK_END)  # go to the last byte
     return file.read(1) != b"\n"
@@ -145,17 +142,16 @@ def delete_old_files(new_file: str) -> None:
             pass
 
 
-# The logger's handlers: the console and the files.
-
-# For each record, logging searches for the function that has called it. Our lines do not show that. While
-# this setting is None it does not search, which saves a fifth of the time ("Optimization" in its HOWTO).
-LOGGING_FILE = logging._srcfile
+# Logging finds out which function has logged each record. Our lines do not show that, and without it logging
+# takes a fifth less time: logging._srcfile = None switches it off (see "Optimization" in Python's logging
+# HOWTO), and this value switches it on again.
+SAVED_SRCFILE = logging._srcfile
 
 
 def is_for_console(record: logging.LogRecord) -> bool:
-    """Return whether the console shows `record`: everything but a WARNING.
+    """Return False for a WARNING, which the console does not show.
 
-    The other side can cause any number of WARNINGs, and printing to a paused terminal would stop us.
+    The other side can cause any number of them, and if the user has paused the terminal, printing waits.
     """
     return record.levelno != logging.WARNING
 
@@ -166,7 +162,7 @@ def configure_log(level: str = "DEBUG") -> None:
     logging._srcfile = None
     LOG.setLevel("DEBUG" if level == "DEBUG" else "INFO")  # let INFO through to the console in any case
     console = logging.StreamHandler()
-    console.addFilter(is_for_console)  # a filter decides which records the handler takes
+    console.addFilter(is_for_console)  # a filter decides, beside the level, which records are shown
     for handler, lowest_level in ((console, "INFO"), (DailyFileHandler(), level)):
         handler.setLevel(lowest_level)
         handler.setFormatter(OneLineFormatter(LINE_FORMAT))
@@ -189,4 +185,4 @@ def close_log() -> None:
     for handler in LOG.handlers[1:]:  # all but the NullHandler
         LOG.removeHandler(handler)
         handler.close()
-    logging._srcfile = LOGGING_FILE
+    logging._srcfile = SAVED_SRCFILE

@@ -106,6 +106,7 @@ class CreatePresence(Case):
             ("", "'account_name' must be 1 to 25 characters long, not 0"),
             ("x" * 26, "'account_name' must be 1 to 25 characters long, not 26"),
             (None, "'account_name' must be a string, not null"),
+            (5, "'account_name' must be a string, not a number"),
             (1.5, "'account_name' must be a string, not a number"),
             (b"Guest", "'account_name' must be a string, not something else"),
             ("Guest", False, "'status' must be a string, not a boolean"),

@@ -153,6 +153,7 @@ class ProcessClientMessage(Case):
                     field = {"user": {"account_name": "Guest", **field}}
                 self.assert_refused(f"'{name}' must be {wanted}, not {found}", {**PRESENCE, **field})
         self.assert_refused("'type' must be a string, not an object", {**PRESENCE, "type": {}})
+        self.assert_refused("'type' must be a string, not a number", {**PRESENCE, "type": 5})
 
     def test_strings_of_another_length(self):
         for length in (0, 16):
