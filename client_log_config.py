@@ -44,18 +44,20 @@ class LogFileHandler(logging.Handler):
     Unlike logging.FileHandler it opens the file for each record, so that a deleted file is made again.
     """
 
-    failed = False
+    failed = False  # whether that has been said
+    check_end = True  # whether the last line may be cut off: at the start and after a failure
 
     def emit(self, record: logging.LogRecord) -> None:
         """Append one record to the file; logging calls this for each record."""
         try:
             line = self.format(record).encode("utf-8") + b"\n"
             with open_log_file(LOG_FILE) as file:
-                # Look twice: if another client was just writing its line, it is complete by now.
-                if ends_inside_a_line(file) and ends_inside_a_line(file):
+                if self.check_end and ends_inside_a_line(file):
                     file.write(b"\n")
                 file.write(line)
+            self.check_end = False
         except OSError as error:
+            self.check_end = True
             if not self.failed:
                 self.failed = True  # set it first: LOG.error calls this method again
                 LOG.error("cannot write the log %s, records are lost: %s", LOG_FILE, error)

@@ -288,7 +288,7 @@ def max_clients() -> int:
     import resource  # Windows does not have this module
 
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)  # the number of open files that we are allowed
-    return limit - RESERVED_FILES
+    return max(limit - RESERVED_FILES, 1)
 
 
 class Server:

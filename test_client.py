@@ -611,7 +611,7 @@ class OneLineFormatterTest(Case):
 
 
 class LogFile(LogCase):
-    """LOG_FILE, LogFileHandler.emit and report, open_log_file, ends_inside_a_line: the file."""
+    """LOG_FILE, LogFileHandler.emit, open_log_file, ends_inside_a_line: the file."""
 
     def setUp(self):
         self.assertEqual(client_log_config.LOG_FILE, os.path.join(HERE, "log", "client.log"))
@@ -622,6 +622,7 @@ class LogFile(LogCase):
         LOG.info("ours")
         with open(self.file, "ab") as other:
             other.write(b"of another client\ncut o")
+        client_log_config.configure_log()  # as a new client does
         LOG.info("ours again")
         self.assertEqual(self.logged(), ["INFO ours", "of another client", "cut o", "INFO ours again"])
 

@@ -812,8 +812,9 @@ class Room(ServerCase):
 
     @unittest.skipIf(os.name == "nt", "Windows sets no such limit")
     def test_other_systems_limit_open_files_ten_of_which_are_kept_for_other_things(self):
-        with mock.patch("resource.getrlimit", return_value=(1024, 4096)):
-            self.assertEqual(server.max_clients(), 1014)
+        for limit, clients in ((1024, 1014), (12, 2), (11, 1), (5, 1)):
+            with self.subTest(limit=limit), mock.patch("resource.getrlimit", return_value=(limit, 4096)):
+                self.assertEqual(server.max_clients(), clients)
 
     def test_full_server_serves_those_it_has_without_spinning_and_accepts_when_one_leaves(self):
         self.server.max_clients = 2
