@@ -88,7 +88,7 @@ def response_code(message: dict[str, object]) -> int:
     code = message.get("response", MISSING)
     if isinstance(code, bool) or not isinstance(code, (int, float)):  # in Python, True is an int
         raise wrong_type_error("response", code, "a number")  # also if it is missing
-    # A float is a number, but no code is a float. (For 200.0, the second test alone would not say so.)
+    # No code is a float; but 200.0 == 200 in Python, so `in` alone would accept 200.0.
     if isinstance(code, float) or code not in DEFAULT_TEXTS:
         shown = str(code)[:20]  # it may have hundreds of digits
         raise ProtocolError(f"'response' is not one of JIM's codes: {shown}")
@@ -144,22 +144,23 @@ def decode_utf8(data: bytes) -> tuple[str, bool]:
         return text, not is_half_a_character
 
 
-WORD_CHARACTERS = string.ascii_letters + string.digits + "+-."  # of words (true) and numbers (-1.5e+7)
+# The characters of JSON's words, such as true, and of its numbers, such as -1.5e+7.
+WORD_CHARACTERS = string.ascii_letters + string.digits + "+-."
 
 
 def is_incomplete(text: str, error: json.JSONDecodeError) -> bool:
     """Return whether more characters could complete `text`, which the parser refused with `error`.
 
-    A misspelt word at the very end, such as trux, is noticed only when another character follows it.
+    They could if the parser stopped at the end or in the last word; if it stopped earlier, `text` is wrong.
     """
     if error.msg.startswith("Unterminated string"):  # a string is still open
         return True
-    # The parser stopped at the index `error.pos`. Was that at the end, or in the last word? Examples:
-    #     {"a":           it stopped at 5, the end: incomplete
-    #     {"a": tru       it stopped at 6, where the last word starts: incomplete
-    #     {"a": "\u04     it stopped at 8, where the last word (u04) starts: incomplete
-    #     {"a": }         it stopped at 6, before the end, which is 7: wrong
-    start_of_last_word = len(text.rstrip(WORD_CHARACTERS))  # without a last word, this is the end
+    # `error.pos` is the index where the parser stopped. Examples:
+    #     {"a":           at 5, which is the end: incomplete
+    #     {"a": tru       at 6, where the last word starts: incomplete (as trux is, until more follows)
+    #     {"a": "\u04     at 8, where the last word, u04, starts: incomplete
+    #     {"a": }         at 6, before the end, which is 7: wrong
+    start_of_last_word = len(text.rstrip(WORD_CHARACTERS))  # `rstrip` removes these characters from the end
     return error.pos >= start_of_last_word
 
 
@@ -172,7 +173,7 @@ def take_message(data: bytes) -> tuple[dict[str, object] | None, int]:
         return None, 0
     text, has_invalid_byte = decode_utf8(data)
     text = text[:MAX_MESSAGE]  # a valid message is never longer
-    if text and text[0] != "{":  # (empty: the first character is cut or invalid, and parsing fails below)
+    if text and text[0] != "{":  # `text` is empty if its first character is cut or invalid: see below
         raise ProtocolError(f"a message is a JSON object and cannot start with {text[0]!r}")
     try:
         # Like `json.loads`, but it ignores what follows the object, and also returns the index of its end.
@@ -197,7 +198,8 @@ WHITESPACE = b" \t\r\n"  # JSON's whitespace, which may surround a message
 def send_message(sock: socket.socket, message: dict[str, object]) -> None:
     """Send `message`. Raises OSError; it is a ConnectionError if the server has closed the connection."""
     text = json.dumps(message, ensure_ascii=False)  # "Ж" stays "Ж": as \u0416 it would take 6 characters
-    # "backslashreplace": UTF-8 cannot encode half of a character pair, \ud800. This JSON escape is sent.
+    # A damaged name may hold a code such as \ud800, which UTF-8 cannot encode: "backslashreplace" sends it
+    # as these six characters, which JSON understands.
     sock.sendall(text.encode("utf-8", "backslashreplace"))
     LOG.debug("sent %s", text)
 

@@ -9,7 +9,7 @@ import os
 from typing import BinaryIO
 
 LOG_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "log", "client.log")
-LINE_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"  # name: the logger's, which is the module's
+LINE_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"  # the logger's name is the module's, too
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")  # the choices of --log-level
 
 LOG = logging.getLogger("client")
@@ -85,7 +85,7 @@ def ends_inside_a_line(file: BinaryIO) -> bool:
 def is_for_console(record: logging.LogRecord) -> bool:
     """Return False for a WARNING, which the console does not show.
 
-    The other side can cause any number of them, and if the user has paused the terminal, printing waits.
+    The other side can cause any number of them, and printing to a paused terminal would stop this program.
     """
     return record.levelno != logging.WARNING
 

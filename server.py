@@ -147,22 +147,23 @@ def decode_utf8(data: bytes) -> tuple[str, bool]:
         return text, not is_half_a_character
 
 
-WORD_CHARACTERS = string.ascii_letters + string.digits + "+-."  # of words (true) and numbers (-1.5e+7)
+# The characters of JSON's words, such as true, and of its numbers, such as -1.5e+7.
+WORD_CHARACTERS = string.ascii_letters + string.digits + "+-."
 
 
 def is_incomplete(text: str, error: json.JSONDecodeError) -> bool:
     """Return whether more characters could complete `text`, which the parser refused with `error`.
 
-    A misspelt word at the very end, such as trux, is noticed only when another character follows it.
+    They could if the parser stopped at the end or in the last word; if it stopped earlier, `text` is wrong.
     """
     if error.msg.startswith("Unterminated string"):  # a string is still open
         return True
-    # The parser stopped at the index `error.pos`. Was that at the end, or in the last word? Examples:
-    #     {"a":           it stopped at 5, the end: incomplete
-    #     {"a": tru       it stopped at 6, where the last word starts: incomplete
-    #     {"a": "\u04     it stopped at 8, where the last word (u04) starts: incomplete
-    #     {"a": }         it stopped at 6, before the end, which is 7: wrong
-    start_of_last_word = len(text.rstrip(WORD_CHARACTERS))  # without a last word, this is the end
+    # `error.pos` is the index where the parser stopped. Examples:
+    #     {"a":           at 5, which is the end: incomplete
+    #     {"a": tru       at 6, where the last word starts: incomplete (as trux is, until more follows)
+    #     {"a": "\u04     at 8, where the last word, u04, starts: incomplete
+    #     {"a": }         at 6, before the end, which is 7: wrong
+    start_of_last_word = len(text.rstrip(WORD_CHARACTERS))  # `rstrip` removes these characters from the end
     return error.pos >= start_of_last_word
 
 
@@ -175,7 +176,7 @@ def take_message(data: bytes) -> tuple[dict[str, object] | None, int]:
         return None, 0
     text, has_invalid_byte = decode_utf8(data)
     text = text[:MAX_MESSAGE]  # a valid message is never longer
-    if text and text[0] != "{":  # (empty: the first character is cut or invalid, and parsing fails below)
+    if text and text[0] != "{":  # `text` is empty if its first character is cut or invalid: see below
         raise ProtocolError(f"a message is a JSON object and cannot start with {text[0]!r}")
     try:
         # Like `json.loads`, but it ignores what follows the object, and also returns the index of its end.
@@ -260,7 +261,7 @@ ENCODER = json.JSONEncoder(ensure_ascii=False)
 def send_message(client: Client, message: dict[str, object]) -> None:
     """Send `message`. Raises OSError; then the caller must drop the client: a part may have been sent.
 
-    It is a BlockingIOError if the client does not read, so that the system's buffer for it is full.
+    If a client does not read, the system's buffer for it fills up, and `sendall` raises BlockingIOError.
     """
     text = ENCODER.encode(message)
     client.sock.sendall(text.encode("utf-8"))
@@ -316,12 +317,12 @@ class Server:
 
     def serve_once(self) -> None:
         """Do one iteration: wait for input, but not longer than CHECK_INTERVAL; give each client its turn."""
-        flush_log()  # before we wait
+        flush_log()  # write what has been logged before we wait
         timeout = 0 if self.ready else CHECK_INTERVAL  # 0: do not wait, a client is ready already
         events = self.selector.select(timeout)  # one for each socket on which something has happened
         for key, _ in events:  # `key.fileobj` is the socket
             if key.fileobj is self.listener:  # somebody wants to connect: accept
-                self.accept_clients(len(events))  # as many as there are events, so that both get their share
+                self.accept_clients(len(events))  # one for each event, or a rush would hold up the others
             else:  # a client has sent something: it gets a turn
                 self.ready.add(key.data)  # `key.data` is the client, see add_client
         ready = self.ready
@@ -361,7 +362,7 @@ class Server:
             return
         try:
             response = process_client_message(message)
-        except Exception as error:  # a bug of ours: an OSError would look like a failure of the network
+        except Exception as error:  # a bug of ours: serve_client takes an OSError for the network's failure
             raise RuntimeError("failed to process a message") from error
         if response is None:  # the client quits
             self.close_gracefully(client)
@@ -461,10 +462,8 @@ class Server:
         if self.clients:
             self.selector.unregister(self.listener)
             self.accepting = False
-        else:  # other programs use up the room: wait, then try again
-            sleep(
-                CHECK_INTERVAL
-            )  # and keep the listener: on Windows, a selector must watch at least one socket
+        else:  # other programs use up the room; and on Windows, a selector must watch at least one socket
+            sleep(CHECK_INTERVAL)
 
     def start_accepting(self) -> None:
         """Let the selector watch the listener again."""
@@ -600,7 +599,7 @@ def handle_stop_signals(handler: Callable[[int, object], None] | signal.Handlers
         if number is None:
             continue
         if name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN:
-            continue  # it is ignored (SIG_IGN): the user has started us with `nohup`, to outlive the terminal
+            continue  # ignored already (SIG_IGN): `nohup` has started us, to go on when the terminal closes
         signal.signal(number, handler)
 
 

@@ -14,7 +14,7 @@ from time import monotonic
 from typing import BinaryIO
 
 LOG_FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "log")
-LINE_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"  # name: the logger's, which is the module's
+LINE_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"  # the logger's name is the module's, too
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")  # the choices of --log-level
 
 LOG = logging.getLogger("server")
@@ -98,11 +98,11 @@ class DailyFileHandler(logging.Handler):
                     self.full_files.add(path)
                     LOG.error("the log %s is full, the rest of the day is not logged", path)
                 return
-            # The last line may be cut off after a failure of ours, or if an earlier server left it so.
+            # After a failed write, or in a file that is new to us, the last line may be cut off.
             if (self.check_end or path != self.last_file) and ends_inside_a_line(file):
                 file.write(b"\n")
             data = "".join(lines).encode("utf-8")
-            lines.clear()  # first: if Ctrl+C interrupts the writing, close_log must not write them again
+            lines.clear()  # before writing: if Ctrl+C interrupts that, close_log would write them again
             file.write(data)
         self.check_end = False
         self.last_file = path
@@ -142,16 +142,16 @@ def delete_old_files(new_file: str) -> None:
             pass
 
 
-# Logging finds out which function has logged each record. Our lines do not show that, and without it logging
-# takes a fifth less time: logging._srcfile = None switches it off (see "Optimization" in Python's logging
-# HOWTO), and this value switches it on again.
+# For each record, logging looks up which function has logged it. Our lines do not show that, and the look-up
+# takes a fifth of the time: configure_log switches it off with `logging._srcfile = None`, and close_log
+# restores this value. (See "Optimization" in Python's logging HOWTO.)
 SAVED_SRCFILE = logging._srcfile
 
 
 def is_for_console(record: logging.LogRecord) -> bool:
     """Return False for a WARNING, which the console does not show.
 
-    The other side can cause any number of them, and if the user has paused the terminal, printing waits.
+    The other side can cause any number of them, and printing to a paused terminal would stop this program.
     """
     return record.levelno != logging.WARNING
 
