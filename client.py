@@ -53,20 +53,12 @@ def create_presence(account_name: str = DEFAULT_NAME, status: str | None = None)
 
 
 DEFAULT_TEXTS = {  # JIM's codes, and the text to show when a response has none
-    100: "OK",
-    101: "OK",
-    200: "OK",
-    201: "OK",
-    202: "OK",
-    400: "wrong request or JSON",
-    401: "not authorised",
-    402: "wrong login or password",
-    403: "blocked",
-    404: "no such user or chat",
-    409: "already connected",
-    410: "offline",
+    100: "OK", 101: "OK",
+    200: "OK", 201: "OK", 202: "OK",
+    400: "wrong request or JSON", 401: "not authorised", 402: "wrong login or password", 403: "blocked",
+    404: "no such user or chat", 409: "already connected", 410: "offline",
     500: "server error",
-}
+}  # fmt: skip
 FIRST_REFUSAL = 400  # this code and those above it are refusals
 
 
@@ -104,14 +96,9 @@ def check_string(name: str, value: object, longest: int) -> None:
 
 
 JSON_TYPES = {  # what JSON calls the types that Python's parser returns
-    dict: "an object",
-    list: "an array",
-    str: "a string",
-    int: "a number",
-    float: "a number",
-    bool: "a boolean",
-    type(None): "null",
-}
+    dict: "an object", list: "an array", str: "a string", int: "a number", float: "a number",
+    bool: "a boolean", type(None): "null",
+}  # fmt: skip
 
 
 def wrong_type_error(name: str, value: object, wanted: str) -> ProtocolError:

@@ -44,7 +44,7 @@ class LogFileHandler(logging.Handler):
     Unlike logging.FileHandler it opens the file for each record, so that a deleted file is made again.
     """
 
-    failed = False  # whether that has been said
+    failed = False  # True when that has been said
     check_end = True  # whether the last line may be cut off: at the start and after a failure
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -59,7 +59,7 @@ class LogFileHandler(logging.Handler):
         except OSError as error:
             self.check_end = True
             if not self.failed:
-                self.failed = True  # set it first: LOG.error calls this method again
+                self.failed = True  # before LOG.error, which calls this method again
                 LOG.error("cannot write the log %s, records are lost: %s", LOG_FILE, error)
         except Exception:  # the program's own call of LOG was wrong, for example "%d" with a string
             self.handleError(record)  # what logging's own handlers do: show a traceback on the console

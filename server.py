@@ -107,14 +107,9 @@ def check_string(name: str, value: object, longest: int) -> None:
 
 
 JSON_TYPES = {  # what JSON calls the types that Python's parser returns
-    dict: "an object",
-    list: "an array",
-    str: "a string",
-    int: "a number",
-    float: "a number",
-    bool: "a boolean",
-    type(None): "null",
-}
+    dict: "an object", list: "an array", str: "a string", int: "a number", float: "a number",
+    bool: "a boolean", type(None): "null",
+}  # fmt: skip
 
 
 def wrong_type_error(name: str, value: object, wanted: str) -> ProtocolError:

@@ -952,20 +952,20 @@ class ParseArgs(Case):
                 self.assertIn(explanation, stderr.getvalue())
 
 
-class FullFile(io.FileIO):
-    """A file on a full disk: half of what is written still fits."""
+def failing_write(error, share):
+    """Return a patch under which a share of what is written is in the file, and then `error` is raised."""
+    write = os.write
 
-    def write(self, data):
-        super().write(data[: len(data) // 2])
-        raise OSError("no space")
+    def write_and_fail(file, data):
+        write(file, data[: int(len(data) * share)])
+        raise error
+
+    return mock.patch("os.write", write_and_fail)
 
 
-class InterruptedFile(io.FileIO):
-    """A file in whose `write` Ctrl+C is pressed."""
-
-    def write(self, data):
-        super().write(data)
-        raise KeyboardInterrupt
+def full_disk():
+    """Return a patch under which the disk is full: half of what is written still fits."""
+    return failing_write(OSError("no space"), 0.5)
 
 
 class LogCase(Case):
@@ -1016,11 +1016,6 @@ class LogCase(Case):
         """Return level and message of the lines on the console, but for where the log is."""
         lines = without_times(self.console.getvalue())
         return [line for line in lines if not line.startswith("INFO log in ")]
-
-    def files_of(self, kind):
-        """Return a patch under which the log files are of this kind."""
-        self.folder.mkdir(exist_ok=True)
-        return mock.patch.object(server_log_config, "open_log_file", lambda path: kind(path, "ab+"))
 
 
 class OneLineFormatterTest(Case):
@@ -1189,7 +1184,7 @@ class LogFile(LogCase):
 
     def test_full_disk_is_said_once_an_hour(self):
         error = f"ERROR cannot write the log {self.file('2026-11-22')}, records are lost: no space"
-        with self.files_of(FullFile):
+        with full_disk():
             for now, errors in ((1000.0, 1), (1001.0, 1), (4599.9, 1), (4600.0, 2), (4601.0, 2)):
                 self.clock.now = now
                 self.log_on("2026-11-22")
@@ -1198,7 +1193,7 @@ class LogFile(LogCase):
 
     def test_after_a_full_disk_nothing_is_lost_but_what_could_not_be_written(self):
         self.log_on("2026-11-22", text="whole")
-        with self.files_of(FullFile):
+        with full_disk():
             self.log_on("2026-11-22", text="cut off")
         self.log_on("2026-11-22", text="next")
         self.log_on("2026-11-22", text="last")
@@ -1213,14 +1208,14 @@ class LogFile(LogCase):
 
     def test_full_disk_at_midnight_and_at_the_end_ends_nothing(self):
         self.log_on("2026-11-22")
-        with self.files_of(FullFile):
+        with full_disk():
             self.log_on("2026-11-23", text="exactly one record")
             LOG.debug("another")
             server_log_config.close_log()
         self.assertEqual(self.logged("2026-11-22"), ["DEBUG text"])
 
     def test_ctrl_c_while_lines_are_written_does_not_double_them(self):
-        with self.files_of(InterruptedFile), self.assertRaises(KeyboardInterrupt):
+        with failing_write(KeyboardInterrupt, 1.0), self.assertRaises(KeyboardInterrupt):
             self.log_on("2026-11-22")
         server_log_config.close_log()
         self.assertEqual(self.logged("2026-11-22"), ["DEBUG text"])
