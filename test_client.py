@@ -775,6 +775,36 @@ class Main(LogCase, NetCase):
         self.assertEqual(self.shown(), ["INFO 200 : OK"])
 
 
+RUN = []  # how a script is run: by Python itself ...
+if (
+    os.name == "nt"
+):  # ... but on Windows by this program: it presses Ctrl+C in its console, at a line on stdin
+    RUN = [
+        "-c",
+        """if True:
+        import os, runpy, signal, sys, threading
+
+        def press_ctrl_c():
+            if sys.stdin.readline():
+                os.kill(0, signal.CTRL_C_EVENT)
+
+        threading.Thread(target=press_ctrl_c, daemon=True).start()
+        sys.argv = sys.argv[1:]
+        sys.path.insert(0, os.path.dirname(sys.argv[0]))
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        """,
+    ]
+
+
+def press_ctrl_c(process):
+    """Press Ctrl+C in the console of a process."""
+    if os.name == "nt":
+        process.stdin.write("\n")
+        process.stdin.flush()
+    else:
+        process.send_signal(signal.SIGINT)
+
+
 class Script(NetCase):
     """client.py as a user runs it, copied with its log module alone into an empty folder."""
 
@@ -792,11 +822,13 @@ class Script(NetCase):
         Returns the exit code and what the script shows, on a console that has only ASCII.
         """
         process = subprocess.Popen(
-            [sys.executable, self.folder / "client.py", "127.0.0.1", str(self.port)],
+            [sys.executable, *RUN, str(self.folder / "client.py"), "127.0.0.1", str(self.port)],
             cwd=tempfile.gettempdir(),
             env={**os.environ, "PYTHONIOENCODING": "ascii:backslashreplace"},
+            stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
             universal_newlines=True,
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # Windows: a console of its own
         )
         self.enter(process)
         self.addCleanup(process.kill)
@@ -817,11 +849,10 @@ class Script(NetCase):
         result = self.run_script(lambda process, sock: sock.sendall(answer))
         self.assertEqual(result, (1, ["ERROR 400 : \\u0416"]))
 
-    @unittest.skipIf(os.name == "nt", "Windows would send Ctrl+C to the tests as well")
     def test_ctrl_c(self):
         self.addCleanup(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT))
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
-        result = self.run_script(lambda process, sock: process.send_signal(signal.SIGINT))
+        result = self.run_script(lambda process, sock: press_ctrl_c(process))
         self.assertEqual(result, (130, ["ERROR stopped by Ctrl+C"]))
 
     def test_importing_it_creates_nothing(self):

@@ -23,6 +23,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 from pathlib import Path
@@ -1376,6 +1377,36 @@ class Stop(Case):
         self.assertEqual(handlers, [server.stop, server.stop, signal.SIG_IGN])
 
 
+RUN = []  # how a script is run: by Python itself ...
+if (
+    os.name == "nt"
+):  # ... but on Windows by this program: it presses Ctrl+C in its console, at a line on stdin
+    RUN = [
+        "-c",
+        """if True:
+        import os, runpy, signal, sys, threading
+
+        def press_ctrl_c():
+            if sys.stdin.readline():
+                os.kill(0, signal.CTRL_C_EVENT)
+
+        threading.Thread(target=press_ctrl_c, daemon=True).start()
+        sys.argv = sys.argv[1:]
+        sys.path.insert(0, os.path.dirname(sys.argv[0]))
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        """,
+    ]
+
+
+def press_ctrl_c(process):
+    """Press Ctrl+C in the console of a process."""
+    if os.name == "nt":
+        process.stdin.write("\n")
+        process.stdin.flush()
+    else:
+        process.send_signal(signal.SIGINT)
+
+
 @needs_sockets
 class Script(Case):
     """server.py as a user runs it, copied with its log module alone into an empty folder."""
@@ -1390,15 +1421,19 @@ class Script(Case):
     def start(self, port="0"):
         """Start the script in another current folder; return the process."""
         process = subprocess.Popen(
-            [sys.executable, self.folder / "server.py", "-a", "127.0.0.1", "-p", port],
+            [sys.executable, *RUN, str(self.folder / "server.py"), "-a", "127.0.0.1", "-p", port],
             cwd=tempfile.gettempdir(),
+            stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
             universal_newlines=True,
             encoding="utf-8",
-            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # or we would stop as well
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # Windows: a console of its own
         )
         self.enter(process)
         self.addCleanup(process.kill)
+        timer = threading.Timer(PATIENCE, process.kill)  # a line that does not come is a failure
+        timer.start()
+        self.addCleanup(timer.cancel)
         return process
 
     def connect(self, process):
@@ -1407,33 +1442,25 @@ class Script(Case):
         self.assertRegex(process.stderr.readline(), r" INFO server log in .*server\.\d{4}-\d\d-\d\d\.log$")
         return self.enter(socket.create_connection(("127.0.0.1", int(port)), PATIENCE))
 
-    def assert_stops(self, number):
-        """Let the server answer a message, send it the signal twice, and see it end."""
+    def assert_stops(self, stop):
+        """Let the server answer a message, call `stop` with it twice, and see it end."""
         process = self.start()
         sock = self.connect(process)
         sock.sendall(PRESENCE_BYTES)
         self.assertIn(b"200", sock.recv(10_000))
-        try:
-            for _ in range(2):
-                process.send_signal(number)
-        except (OSError, SystemError):
-            self.skipTest("there is no console through which Ctrl+Break could be sent")
+        for _ in range(2):
+            stop(process)
         _, shown = process.communicate(timeout=PATIENCE)
         self.assertEqual((process.returncode, without_times(shown)), (0, ["INFO stopped"]))
 
-    @unittest.skipIf(os.name == "nt", "Windows would send Ctrl+C to the tests as well")
     def test_ctrl_c_stops_it(self):
-        self.assert_stops(signal.SIGINT)
+        self.assert_stops(press_ctrl_c)
 
     @unittest.skipIf(os.name == "nt", "Windows has no such signals")
     def test_sigterm_and_a_closed_terminal_stop_it(self):
         for number in (signal.SIGTERM, signal.SIGHUP):
             with self.subTest(number=number):
-                self.assert_stops(number)
-
-    @unittest.skipUnless(os.name == "nt", "only Windows has Ctrl+Break")
-    def test_ctrl_break_stops_it(self):
-        self.assert_stops(signal.CTRL_BREAK_EVENT)
+                self.assert_stops(lambda process, number=number: process.send_signal(number))
 
     def test_port_that_is_taken(self):
         listener = self.enter(socket.create_server(("127.0.0.1", 0)))
