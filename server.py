@@ -312,9 +312,11 @@ class Server:
 
     def serve_once(self) -> None:
         """Do one iteration: wait for input, but not longer than CHECK_INTERVAL; give each client its turn."""
-        flush_log()  # write what has been logged before we wait
-        timeout = 0 if self.ready else CHECK_INTERVAL  # 0: do not wait, a client is ready already
-        events = self.selector.select(timeout)  # one for each socket on which something has happened
+        events = self.selector.select(0)  # one for each socket where something has happened; 0: do not wait
+        idle = not events and not self.ready
+        flush_log(idle)
+        if idle:
+            events = self.selector.select(CHECK_INTERVAL)
         for key, _ in events:  # `key.fileobj` is the socket
             if key.fileobj is self.listener:  # somebody wants to connect: accept
                 self.accept_clients(len(events))  # one for each event, or a rush would hold up the others
@@ -567,8 +569,6 @@ def main(argv: list[str] | None = None) -> int:
     finally:
         close_log()
 
-
-# Signals: they are handled when this file is run as a script, not when it is imported.
 
 STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # Ctrl+C, kill, a closed terminal, Ctrl+Break
 STOP_INTERVAL = 1.0  # seconds in which a second signal is ignored: the server is stopping already

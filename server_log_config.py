@@ -53,23 +53,22 @@ def second_as_text(second: int) -> str:
     return strftime("%Y-%m-%d %H:%M:%S", localtime(second))
 
 
-DAY_FILES = (
-    "server.[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9].log"  # a pattern as in a shell: [0-9] is one digit
-)
+DAY_FILES = "server.[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9].log"  # [0-9] is any digit, as in a shell
 OLD_FILES = 30  # files kept besides the one that is being written
 MAX_FILE_BYTES = 100 * 1024 * 1024  # the most for one day: 31 full files take 3 GB
 REPORT_INTERVAL = 3600.0  # seconds between two reports that the log cannot be written
+BUSY_INTERVAL = 0.01  # seconds between two writes to the file while the server is busy
 
 
 class DailyFileHandler(logging.Handler):
     """Collects lines; `flush` appends them to the file of their day."""
 
     def __init__(self) -> None:
-        """Begin without lines."""
         super().__init__()
         self.lines: dict[str, list[str]] = {}  # for each day, such as "2026-11-22", its lines
         self.full_files: set[str] = set()  # those that have been reported as full
         self.next_report = monotonic()  # when a failure may be reported again
+        self.next_flush = monotonic()  # when a busy server has to write the lines
         self.check_end = False  # True after a failed write
         self.last_file = ""  # the file written last
         self.announced = False  # whether the user has been told where the log is
@@ -93,9 +92,9 @@ class DailyFileHandler(logging.Handler):
                 self.check_end = True
                 if monotonic() >= self.next_report:
                     self.next_report = monotonic() + REPORT_INTERVAL
-                    # This also adds a line, through `emit`; it is dropped at the end of this function.
                     LOG.error("cannot write the log %s, records are lost: %s", path, error)
-        self.lines.clear()  # drop also what could not be written: it would fill the memory
+        self.lines.clear()  # drop what could not be written, and the line that this error has just added
+        self.next_flush = monotonic() + BUSY_INTERVAL
 
     def write(self, path: str, lines: list[str]) -> None:
         """Append `lines` to the file of a day, unless it is full. Raises OSError."""
@@ -114,9 +113,12 @@ class DailyFileHandler(logging.Handler):
                 os.write(file, b"\n")
             data = "".join(lines).encode("utf-8")
             lines.clear()  # before writing, so that close_log does not write them again after Ctrl+C
-            self.check_end = os.write(file, data) < len(data)  # fewer bytes: the disk is full
+            written = os.write(file, data)
+            if written < len(data):  # the disk is full: to write the rest raises the error that says so
+                os.write(file, data[written:])
         finally:
             os.close(file)
+        self.check_end = False
         self.last_file = path
 
     def announce(self) -> None:
@@ -126,8 +128,8 @@ class DailyFileHandler(logging.Handler):
             LOG.info("log in %s", self.last_file)
 
 
-# `os.open` returns a number, the file's descriptor. It takes half of the time of `open`, which matters here,
-# for the server writes its log before each wait. O_BINARY: no "\r\n" for "\n", on Windows.
+# `os.open` returns a number, the file's descriptor, and takes half of the time of `open`: the log is written
+# often. O_BINARY keeps Windows from writing "\r\n" for "\n".
 OPEN_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
 
 
@@ -157,9 +159,8 @@ def delete_old_files(new_file: str) -> None:
             pass
 
 
-# For each record, logging looks up which function has logged it, in which thread and process. Our lines do
-# not show that, and it takes a quarter of the time. As "Optimization" in Python's logging HOWTO says,
-# configure_log switches it off, the function with `logging._srcfile = None`. close_log restores this value.
+# What logging looks up for each record (calling function, thread, process) is not in our lines, and takes a
+# quarter of the time: configure_log switches it off ("Optimization" in logging's HOWTO), close_log on.
 SAVED_SRCFILE = logging._srcfile
 
 
@@ -185,10 +186,10 @@ def configure_log(level: str = "DEBUG") -> None:
         LOG.addHandler(handler)
 
 
-def flush_log() -> None:
-    """Write the collected lines to the log file. The server calls this before it waits."""
+def flush_log(idle: bool = True) -> None:
+    """Write the collected lines to the log file; while the server is not idle, only every BUSY_INTERVAL."""
     for handler in LOG.handlers:
-        if isinstance(handler, DailyFileHandler):
+        if isinstance(handler, DailyFileHandler) and (idle or monotonic() >= handler.next_flush):
             handler.flush()
             handler.announce()
 

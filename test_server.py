@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import itertools
 import json
 import logging
 import os
@@ -538,13 +539,16 @@ class Conversation(ServerCase):
             reset(sock)
             self.serve_until_all_have_left()
 
-    def test_log_is_flushed_before_the_server_waits(self):
-        calls = mock.Mock()
-        calls.select.return_value = []
-        self.patch("flush_log", calls.flush_log)
-        with mock.patch.object(self.server.selector, "select", calls.select):
-            self.server.serve_once()
-        self.assertEqual([call[0] for call in calls.method_calls], ["flush_log", "select"])
+    def test_log_is_flushed_before_the_server_waits_and_now_and_then_while_it_is_busy(self):
+        for events, calls in (([], ["select", "flush_log", "select"]), ([()], ["select", "flush_log"])):
+            recorder = mock.Mock()
+            recorder.select.return_value = events
+            select = mock.patch.object(self.server.selector, "select", recorder.select)
+            with self.subTest(events=events), select, mock.patch("server.flush_log", recorder.flush_log):
+                with contextlib.suppress(ValueError):  # an event that is none
+                    self.server.serve_once()
+                self.assertEqual([call[0] for call in recorder.method_calls], calls)
+                self.assertEqual(recorder.flush_log.call_args[0], (not events,))
 
     def test_serves_until_an_exception_and_then_closes_all_connections(self):
         self.connect()
@@ -953,20 +957,28 @@ class ParseArgs(Case):
                 self.assertIn(explanation, stderr.getvalue())
 
 
-def failing_write(error, share):
-    """Return a patch under which a share of what is written is in the file, and then `error` is raised."""
+def full_disk():
+    """Return a patch under which the disk is full: half of what is written still fits, and then nothing."""
+    write = os.write
+    fits = itertools.cycle([True, False])
+
+    def write_half(file, data):
+        if next(fits):
+            return write(file, data[: len(data) // 2])
+        raise OSError("no space")
+
+    return mock.patch("os.write", write_half)
+
+
+def interrupted_write():
+    """Return a patch under which Ctrl+C is pressed just after something has been written."""
     write = os.write
 
-    def write_and_fail(file, data):
-        write(file, data[: int(len(data) * share)])
-        raise error
+    def write_and_interrupt(file, data):
+        write(file, data)
+        raise KeyboardInterrupt
 
-    return mock.patch("os.write", write_and_fail)
-
-
-def full_disk():
-    """Return a patch under which the disk is full: half of what is written still fits."""
-    return failing_write(OSError("no space"), 0.5)
+    return mock.patch("os.write", write_and_interrupt)
 
 
 class LogCase(Case):
@@ -1141,6 +1153,23 @@ class LogFile(LogCase):
         self.clock = self.patch("monotonic", Clock())
         server_log_config.configure_log()
 
+    def test_busy_server_writes_its_lines_every_hundredth_of_a_second(self):
+        clock = Clock()
+        with mock.patch.object(server_log_config, "monotonic", clock):
+            server_log_config.configure_log()
+            for now, idle, lines in (
+                (1000.0, False, 1),
+                (1000.009, False, 1),
+                (1000.01, False, 3),
+                (1000.01, True, 4),
+            ):
+                clock.now = now
+                LOG.debug("text")
+                server_log_config.flush_log(idle)
+                with self.subTest(now=now, idle=idle):
+                    path = self.file(self.days()[0])
+                    self.assertEqual(path.read_text("utf-8").count("DEBUG"), lines)
+
     def test_lines_wait_for_flush_log_or_close_log(self):
         for write in (server_log_config.flush_log, server_log_config.close_log):
             server_log_config.configure_log()
@@ -1216,7 +1245,7 @@ class LogFile(LogCase):
         self.assertEqual(self.logged("2026-11-22"), ["DEBUG text"])
 
     def test_ctrl_c_while_lines_are_written_does_not_double_them(self):
-        with failing_write(KeyboardInterrupt, 1.0), self.assertRaises(KeyboardInterrupt):
+        with interrupted_write(), self.assertRaises(KeyboardInterrupt):
             self.log_on("2026-11-22")
         server_log_config.close_log()
         self.assertEqual(self.logged("2026-11-22"), ["DEBUG text"])
