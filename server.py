@@ -576,11 +576,8 @@ STOP_INTERVAL = 1.0  # seconds in which a second signal is ignored: the server i
 next_stop = 0.0  # signals before this time (of `monotonic`) are ignored
 
 
-def stop(number: int, frame: object) -> None:
-    """Raise KeyboardInterrupt, unless that was done less than STOP_INTERVAL ago.
-
-    Python calls this when a signal arrives; it passes two arguments, which are not needed here.
-    """
+def stop(number: int, frame: object) -> None:  # Python calls it with these; they are not needed here
+    """Raise KeyboardInterrupt when a signal arrives, unless that was done less than STOP_INTERVAL ago."""
     global next_stop
     if monotonic() >= next_stop:
         next_stop = monotonic() + STOP_INTERVAL

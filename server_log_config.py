@@ -64,6 +64,7 @@ class DailyFileHandler(logging.Handler):
     """Collects lines; `flush` appends them to the file of their day."""
 
     def __init__(self) -> None:
+        """Begin without lines."""
         super().__init__()
         self.lines: dict[str, list[str]] = {}  # for each day, such as "2026-11-22", its lines
         self.full_files: set[str] = set()  # those that have been reported as full
@@ -98,7 +99,7 @@ class DailyFileHandler(logging.Handler):
 
     def write(self, path: str, lines: list[str]) -> None:
         """Append `lines` to the file of a day, unless it is full. Raises OSError."""
-        file = open_log_file(path)
+        file = open_day_file(path)
         try:
             size = os.lseek(file, 0, os.SEEK_END)  # go to the end; the position there is the size
             if size == 0:
@@ -109,7 +110,7 @@ class DailyFileHandler(logging.Handler):
                     LOG.error("the log %s is full, the rest of the day is not logged", path)
                 return
             # After a failed write, or in a file that is new to us, the last line may be cut off.
-            if (self.check_end or path != self.last_file) and size > 0 and ends_inside_a_line(file):
+            if (self.check_end or path != self.last_file) and size > 0 and last_line_is_cut_off(file):
                 os.write(file, b"\n")
             data = "".join(lines).encode("utf-8")
             lines.clear()  # before writing, so that close_log does not write them again after Ctrl+C
@@ -133,7 +134,7 @@ class DailyFileHandler(logging.Handler):
 OPEN_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
 
 
-def open_log_file(path: str) -> int:
+def open_day_file(path: str) -> int:
     """Open a log file for appending; make it, and its folder, if they are missing. Raises OSError."""
     try:
         return os.open(path, OPEN_FLAGS, 0o666)  # 0o666: everybody may read and write it, but not execute it
@@ -142,7 +143,7 @@ def open_log_file(path: str) -> int:
         return os.open(path, OPEN_FLAGS, 0o666)
 
 
-def ends_inside_a_line(file: int) -> bool:
+def last_line_is_cut_off(file: int) -> bool:
     """Return whether the last line of `file` is cut off, as happens when the disk is full."""
     os.lseek(file, -1, os.SEEK_END)  # go to the last byte
     return os.read(file, 1) != b"\n"

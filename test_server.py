@@ -1032,7 +1032,7 @@ class LogCase(Case):
 
 
 class OneLineFormatterTest(Case):
-    """escape, OneLineFormatter.format: one record, one line."""
+    """escape, OneLineFormatter.format and formatTime, second_as_text: one record, one line."""
 
     def format(self, text, **fields):
         """Return the line of a record, without its date and time."""
@@ -1146,7 +1146,7 @@ class DailyFile(LogCase):
 
 
 class LogFile(LogCase):
-    """DailyFileHandler.flush, write and announce, open_log_file, ends_inside_a_line, flush_log: trouble."""
+    """DailyFileHandler.flush, write and announce, open_day_file, last_line_is_cut_off, flush_log."""
 
     def setUp(self):
         super().setUp()

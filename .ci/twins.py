@@ -25,8 +25,6 @@ ALLOWED = {
     ("client_log_config.py", "server_log_config.py"): {
         "LOG": "each side has its own logger",
         "OneLineFormatter": "the server's makes the text of each second only once",
-        "ends_inside_a_line": "the server's file is opened by os.open, which is faster",
-        "open_log_file": "the server's file is opened by os.open, which is faster",
         "close_log": "the server has lines left to write",
         "configure_log": "each side has its own handler for its files",
     },
