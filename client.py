@@ -25,8 +25,8 @@ STATUS = "Yep, I am here!"  # JIM's own example
 MAX_PORT = 65535  # from TCP
 MAX_NAME = 25  # characters of an account name; from JIM
 MAX_MESSAGE = 640  # characters of a message; from JIM
-EXCHANGE_TIMEOUT = 10  # seconds for connecting, sending and receiving
-STEP = 0.5  # seconds that one `recv` may wait: Windows notices Ctrl+C only between two calls
+EXCHANGE_TIMEOUT = 10  # seconds from the start to the response; also for connecting to one address
+STEP = 0.5  # seconds that one `recv` waits: on Windows, Ctrl+C has no effect before it returns
 
 Message = Dict[str, Any]  # a JSON object: its fields by name, with values of any type
 
@@ -72,16 +72,16 @@ def process_response(message: Message) -> str:
 # The wire: bytes in, messages out, and back.
 
 RECEIVE_BYTES = 400  # bytes that one `recv` may return: a typical message and some more
-MAX_STEPS = 3000  # more than a response needs; a server that sends without end must not fill the log
+MAX_STEPS = 3000  # then give up: the log must not grow for as long as a server sends
 WHITESPACE = b" \t\r\n"  # JSON allows it before and after a message
 
 
 def refuse_nan(name: str) -> None:
-    """Raise ProtocolError. PARSER calls this if it finds NaN or Infinity, which JSON does not allow."""
-    raise ProtocolError(f"not JSON: {name} is not a number")
+    """Raise ProtocolError: JSON does not allow NaN and Infinity. PARSER calls this if it finds one."""
+    raise ProtocolError(f"not JSON: {name} is not allowed")
 
 
-PARSER = json.JSONDecoder(parse_constant=refuse_nan)  # otherwise as in `json.loads`
+PARSER = json.JSONDecoder(parse_constant=refuse_nan)  # in all else the parser that `json.loads` uses
 
 
 def take_message(data: bytes) -> tuple[Message | None, bytes]:
@@ -93,7 +93,7 @@ def take_message(data: bytes) -> tuple[Message | None, bytes]:
     data = data.lstrip(WHITESPACE)
     if data and not data.startswith(b"{"):
         raise ProtocolError(f"a message is a JSON object and cannot start with {data[:1]!r}")
-    # `data` may end inside a character: "replace" decodes such a half, and any other invalid byte, as \ufffd.
+    # `data` may end inside a character. "replace" turns such bytes, and all invalid ones, into "\ufffd".
     text = data.decode("utf-8", "replace")[:MAX_MESSAGE]
     try:
         # Like `loads`, but `raw_decode` allows more text after the message and also returns where it ends.
@@ -104,7 +104,7 @@ def take_message(data: bytes) -> tuple[Message | None, bytes]:
         if len(text) == MAX_MESSAGE:
             raise ProtocolError(f"the message is longer than {MAX_MESSAGE} characters") from error
         return None, data
-    # Encode the message again. If the bytes are not those of `data`, "replace" has changed one of them.
+    # If "\ufffd" has taken the place of a byte, the bytes of the message are not those that have arrived.
     used = text[:end].encode("utf-8")
     if not data.startswith(used):
         raise ProtocolError("the message is not UTF-8")
@@ -112,14 +112,11 @@ def take_message(data: bytes) -> tuple[Message | None, bytes]:
 
 
 def is_incomplete(text: str) -> bool:
-    """Return whether the first bracket of `text` is still open. Brackets in strings do not count.
-
-    If a bracket is closed by the wrong kind, as in {], no further text can help: return False, too.
-    """
+    """Return whether the first bracket of `text` is still open, and none is closed by the wrong kind: {]."""
     text = text.replace("\\\\", "")  # remove escaped backslashes first: in "a\\" the quote is not escaped
     text = text.replace('\\"', "")  # remove escaped quotes
     open_brackets = []
-    in_string = False
+    in_string = False  # brackets in strings do not count
     for char in text:
         if char == '"':
             in_string = not in_string
@@ -127,7 +124,9 @@ def is_incomplete(text: str) -> bool:
             open_brackets.append(char)
         elif char in "}]" and not in_string:
             pair = open_brackets.pop() + char
-            if pair not in ("{}", "[]") or not open_brackets:  # the wrong kind, or the first one is closed
+            if pair not in ("{}", "[]"):  # the wrong kind
+                return False
+            if not open_brackets:  # the first bracket is closed
                 return False
     return True
 
@@ -155,7 +154,9 @@ def receive_response(sock: socket.socket, deadline: float) -> Message:
             if not piece:
                 raise ConnectionError("the server has closed the connection")
             data += piece
-        elif "action" not in message:  # otherwise it is a request, such as JIM's "probe": skip it
+        elif "action" in message:  # it is a request, such as JIM's "probe"
+            LOG.debug("skipped a request")
+        else:
             return message
     raise ProtocolError(f"there is no response in {MAX_STEPS} steps")
 
@@ -191,7 +192,7 @@ def describe_error(error: Exception, address: str, port: int) -> str:
     server = f"{address} port {port}"
     if isinstance(error, ProtocolError):
         return f"{server} does not speak JIM: {error}"
-    if isinstance(error, (socket.gaierror, UnicodeError)):  # the name is not found; or impossible, like a..b
+    if isinstance(error, (socket.gaierror, UnicodeError)):  # not found, or impossible, such as a..b
         return f"unknown server {address}: check the name, or give an IP address"
     if isinstance(error, socket.timeout):
         return f"no answer from {server} in {EXCHANGE_TIMEOUT} s: does a JIM server run there?"

@@ -32,9 +32,9 @@ def append(path: str, text: str) -> None:
     """Append `text` to a file; if its last line was cut off, begin a new line. Raises OSError."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "a+b") as file:  # "a": each write goes to the end; "+": we can also read; "b": bytes
-        if file.tell() > 0:  # the position, at first the end: the file is not empty
-            file.seek(-1, os.SEEK_END)  # go to the last byte
-            if file.read() != b"\n":  # the disk was full when the last line was written
+        if file.tell() > 0:  # the file is not empty: our position in it is its end
+            file.seek(-1, os.SEEK_END)  # go to the last byte, and read it
+            if file.read() != b"\n":  # the last line was cut off, because the disk was full
                 file.write(b"\n")
         file.write(text.encode("utf-8"))
 
@@ -42,7 +42,7 @@ def append(path: str, text: str) -> None:
 class LogFileHandler(logging.Handler):
     """Appends each record to the log file. If that fails, it reports the error and removes itself.
 
-    (logging's FileHandler would show a traceback, and continue a line that was cut off.)
+    (logging's own FileHandler would show a traceback instead.)
     """
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -99,11 +99,11 @@ WHITESPACE = b" \t\r\n"  # JSON allows it before and after a message
 
 
 def refuse_nan(name: str) -> None:
-    """Raise ProtocolError. PARSER calls this if it finds NaN or Infinity, which JSON does not allow."""
-    raise ProtocolError(f"not JSON: {name} is not a number")
+    """Raise ProtocolError: JSON does not allow NaN and Infinity. PARSER calls this if it finds one."""
+    raise ProtocolError(f"not JSON: {name} is not allowed")
 
 
-PARSER = json.JSONDecoder(parse_constant=refuse_nan)  # otherwise as in `json.loads`
+PARSER = json.JSONDecoder(parse_constant=refuse_nan)  # in all else the parser that `json.loads` uses
 
 
 def take_message(data: bytes) -> tuple[Message | None, bytes]:
@@ -115,7 +115,7 @@ def take_message(data: bytes) -> tuple[Message | None, bytes]:
     data = data.lstrip(WHITESPACE)
     if data and not data.startswith(b"{"):
         raise ProtocolError(f"a message is a JSON object and cannot start with {data[:1]!r}")
-    # `data` may end inside a character: "replace" decodes such a half, and any other invalid byte, as \ufffd.
+    # `data` may end inside a character. "replace" turns such bytes, and all invalid ones, into "\ufffd".
     text = data.decode("utf-8", "replace")[:MAX_MESSAGE]
     try:
         # Like `loads`, but `raw_decode` allows more text after the message and also returns where it ends.
@@ -126,7 +126,7 @@ def take_message(data: bytes) -> tuple[Message | None, bytes]:
         if len(text) == MAX_MESSAGE:
             raise ProtocolError(f"the message is longer than {MAX_MESSAGE} characters") from error
         return None, data
-    # Encode the message again. If the bytes are not those of `data`, "replace" has changed one of them.
+    # If "\ufffd" has taken the place of a byte, the bytes of the message are not those that have arrived.
     used = text[:end].encode("utf-8")
     if not data.startswith(used):
         raise ProtocolError("the message is not UTF-8")
@@ -134,14 +134,11 @@ def take_message(data: bytes) -> tuple[Message | None, bytes]:
 
 
 def is_incomplete(text: str) -> bool:
-    """Return whether the first bracket of `text` is still open. Brackets in strings do not count.
-
-    If a bracket is closed by the wrong kind, as in {], no further text can help: return False, too.
-    """
+    """Return whether the first bracket of `text` is still open, and none is closed by the wrong kind: {]."""
     text = text.replace("\\\\", "")  # remove escaped backslashes first: in "a\\" the quote is not escaped
     text = text.replace('\\"', "")  # remove escaped quotes
     open_brackets = []
-    in_string = False
+    in_string = False  # brackets in strings do not count
     for char in text:
         if char == '"':
             in_string = not in_string
@@ -149,7 +146,9 @@ def is_incomplete(text: str) -> bool:
             open_brackets.append(char)
         elif char in "}]" and not in_string:
             pair = open_brackets.pop() + char
-            if pair not in ("{}", "[]") or not open_brackets:  # the wrong kind, or the first one is closed
+            if pair not in ("{}", "[]"):  # the wrong kind
+                return False
+            if not open_brackets:  # the first bracket is closed
                 return False
     return True
 
@@ -179,8 +178,8 @@ def client_name(address: Any) -> str:
 
 def receive_message(client: Client) -> Message | None:
     """Return one message, or None if incomplete. Raises ProtocolError, ConnectionError, BlockingIOError."""
-    # Look at the bytes (MSG_PEEK), then remove only those of one message. A second message must stay in the
-    # system's buffer, for there the selector (see Server) finds it, and gives this client another turn.
+    # Only look at the bytes (MSG_PEEK); below, remove those of one message. If we removed a second one, too,
+    # the selector (see Server) would not report this client again, for it looks into the system's buffer.
     piece = client.sock.recv(RECEIVE_BYTES, socket.MSG_PEEK)
     if not piece and client.data:
         raise ProtocolError("the message is cut short")
@@ -190,12 +189,12 @@ def receive_message(client: Client) -> Message | None:
     message, rest = take_message(client.data)
     if message is None:
         client.data = rest
-        used = len(piece)
+        end = len(piece)
     else:
         client.data = b""
-        used = len(piece) - len(rest)  # for example, b'": 1} {"b' is the end of the message and b' {"b'
-    piece = client.sock.recv(used)  # now remove the used bytes from the buffer
-    LOG.debug("received from %s: %s", client.name, piece.decode("utf-8", "backslashreplace"))
+        end = len(piece) - len(rest)  # the message ends inside `piece`, and `rest` follows
+    removed = client.sock.recv(end)
+    LOG.debug("received from %s: %s", client.name, removed.decode("utf-8", "backslashreplace"))
     return message
 
 
@@ -204,7 +203,7 @@ def send_message(client: Client, message: Message) -> None:
     text = json.dumps(message, ensure_ascii=False)  # "Ж" stays "Ж" and does not become \u0416
     try:
         client.sock.sendall(text.encode("utf-8"))
-    except BlockingIOError as error:  # the client's buffer is full, for example after 10,000 responses
+    except BlockingIOError as error:  # thousands of responses wait to be read; the system takes no more
         raise OSError("it does not read its responses") from error
     LOG.debug("sent to %s: %s", client.name, text)
 
@@ -216,7 +215,7 @@ PAUSE = 0.001  # seconds that the server sleeps if it cannot accept a client
 REPORT_INTERVAL = 60  # seconds between two reports that it cannot accept a client
 BACKLOG = 1024  # connections that may wait to be accepted
 MAX_ACCEPTS = 10  # new clients in one turn: more would keep the others waiting
-try:  # each client takes one open file of the process; 20 are left for the log and for Python itself
+try:  # each client takes one of the files that this process may open; 20 are left for the log and Python
     import resource
 
     MAX_CLIENTS = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 20
@@ -237,7 +236,7 @@ class Server:
         self.listener = listener
         self.clients: set[Client] = set()
         self.selector = selectors.DefaultSelector()
-        self.selector.register(listener, selectors.EVENT_READ, data=None)  # clients have their Client
+        self.selector.register(listener, selectors.EVENT_READ, data=None)  # `select` will give `data` back
         self.next_check = monotonic() + CHECK_INTERVAL
         self.next_report = monotonic()  # when it may next be reported that a client cannot be accepted
 
@@ -252,8 +251,8 @@ class Server:
 
     def serve_once(self) -> None:
         """Wait until something can be read, but not longer than CHECK_INTERVAL; read it and answer."""
-        for key, _ in self.selector.select(CHECK_INTERVAL):  # a pair for each socket that can be read
-            if key.data is None:  # what `register` was given as `data`: this is the listener
+        for key, _ in self.selector.select(CHECK_INTERVAL):  # a pair for each socket: key and event
+            if key.data is None:  # the listener was registered with None, a client with its Client
                 self.accept_clients()
             else:
                 self.serve_client(key.data)
@@ -327,7 +326,7 @@ class Server:
     def finish(self, client: Client, last_response: Message | None = None) -> None:
         """Send a client its last response, if there is one; then wait until it closes, or CLOSING_TIMEOUT.
 
-        If we closed first, with bytes unread, the system would reset the connection, and it might be lost.
+        If we closed first, with bytes unread, the connection would be broken off, and the response lost.
         """
         client.closing = True
         client.deadline = monotonic() + CLOSING_TIMEOUT
@@ -368,7 +367,7 @@ class Server:
 def open_listener(address: str, port: int) -> socket.socket:
     """Return a socket that listens on `address`, or on all addresses for "". Raises OSError, UnicodeError."""
     # `create_server` is `socket`, `bind` and `listen` in one call. AF_INET is IPv4, AF_INET6 is IPv6.
-    if not address and socket.has_dualstack_ipv6():  # one socket can serve both
+    if not address and socket.has_dualstack_ipv6():  # an IPv6 socket can serve both
         return socket.create_server(("", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True)
     family = socket.AF_INET6 if ":" in address else socket.AF_INET  # ::1 is IPv6, 127.0.0.1 is IPv4
     return socket.create_server((address, port), family=family, backlog=BACKLOG)
@@ -418,8 +417,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def stop(number: int, frame: object) -> None:
-    """Stop the server; Python interrupts the program and calls this when a signal arrives."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl+C must not interrupt the closing
+    """Stop the server; Python calls this, with arguments that we do not need, when a signal arrives."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ignore a second signal: it would interrupt the closing
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt
 

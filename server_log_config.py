@@ -37,9 +37,9 @@ def append(path: str, text: str) -> None:
     """Append `text` to a file; if its last line was cut off, begin a new line. Raises OSError."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "a+b") as file:  # "a": each write goes to the end; "+": we can also read; "b": bytes
-        if file.tell() > 0:  # the position, at first the end: the file is not empty
-            file.seek(-1, os.SEEK_END)  # go to the last byte
-            if file.read() != b"\n":  # the disk was full when the last line was written
+        if file.tell() > 0:  # the file is not empty: our position in it is its end
+            file.seek(-1, os.SEEK_END)  # go to the last byte, and read it
+            if file.read() != b"\n":  # the last line was cut off, because the disk was full
                 file.write(b"\n")
         file.write(text.encode("utf-8"))
 
@@ -75,7 +75,7 @@ class DailyFileHandler(logging.Handler):
 
     def begin_day(self, day: str) -> None:
         """Write the lines of the day before; then collect those of `day`."""
-        self.flush()
+        self.flush()  # if this reports a problem, `emit` is called, and `lines` is already empty
         self.day = day
         self.path = os.path.join(LOG_FOLDER, f"server.{day}.log")
         self.full = False
@@ -91,10 +91,10 @@ class DailyFileHandler(logging.Handler):
         try:
             append(self.path, text)
             self.full = os.path.getsize(self.path) >= MAX_FILE_BYTES
+            if self.full:
+                self.report(f"the log {self.path} is full: until midnight it takes only INFO and ERROR")
         except OSError as error:
             self.report(f"cannot write the log {self.path}, records are lost: {error}")
-        if self.full:
-            self.report(f"the log {self.path} is full: until midnight it takes only INFO and ERROR")
 
     def report(self, problem: str) -> None:
         """Log a problem, but only once a day."""
@@ -104,10 +104,10 @@ class DailyFileHandler(logging.Handler):
 
 
 def delete_old_files(path: str) -> None:
-    """Delete the log files of days before that of `path`, all but the last KEPT_FILES."""
+    """Of the log files that are older than `path`, keep the newest KEPT_FILES and delete the others."""
     pattern = os.path.join(glob.escape(LOG_FOLDER), "server.????-??-??.log")  # ?: any character
-    earlier = [other for other in sorted(glob.glob(pattern)) if other < path]  # sorted by date
-    for old in earlier[:-KEPT_FILES]:  # all but the last 30
+    older = [other for other in sorted(glob.glob(pattern)) if other < path]  # dates sort as text does
+    for old in older[:-KEPT_FILES]:  # all but the last 30
         with contextlib.suppress(OSError):  # ignore it: on Windows, another program may have the file open
             os.remove(old)
 
@@ -123,7 +123,7 @@ def flush_log() -> None:
 def configure_log(level: str = "DEBUG") -> None:
     """Write records of `level` (one of LEVELS) and above to the file, and INFO and ERROR to the console."""
     close_log()  # in case it was called before
-    LOG.setLevel("DEBUG" if level == "DEBUG" else "INFO")  # the others are not even made
+    LOG.setLevel("DEBUG" if level == "DEBUG" else "INFO")  # the console needs INFO
     logging.logThreads = logging.logProcesses = False  # saves time: our lines do not show them
     console = logging.StreamHandler()
     console.addFilter(is_about_server)  # it shows only records for which this function returns True

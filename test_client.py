@@ -167,9 +167,9 @@ VALID = (  # text, message
 INVALID = (  # bytes, error: it is known at the last of these bytes
     (b"hello", "a message is a JSON object and cannot start with b'h'"),
     (b"[1, 2]", "a message is a JSON object and cannot start with b'['"),
-    (b'{"a": NaN', "not JSON: NaN is not a number"),
-    (b'{"a": Infinity', "not JSON: Infinity is not a number"),
-    (b'{"a": {"b": -Infinity', "not JSON: -Infinity is not a number"),
+    (b'{"a": NaN', "not JSON: NaN is not allowed"),
+    (b'{"a": Infinity', "not JSON: Infinity is not allowed"),
+    (b'{"a": {"b": -Infinity', "not JSON: -Infinity is not allowed"),
     (b'{"a" 1}', "not JSON at character 6: Expecting ':' delimiter"),
     (b'{"a": "\xff"}', "the message is not UTF-8"),
     (b'{"a": "\xf0\x9f\x98"}', "the message is not UTF-8"),
@@ -272,11 +272,12 @@ class ReceiveResponse(Case):
         client.receive_response(sock, time.monotonic() + PATIENCE)
         self.assertEqual(sock.timeout, client.STEP)
 
-    def test_received_bytes_are_logged_also_if_they_are_invalid(self):
+    def test_skipped_requests_and_all_bytes_also_invalid_ones_are_logged(self):
         with mock.patch.object(client, "RECEIVE_BYTES", 100), self.assertLogs(LOG, "DEBUG") as logs:
             with self.assertRaises(ProtocolError):
-                self.receive("Ж".encode() + b"\xff")
-        self.assertEqual(logs.records[0].getMessage(), r"received Ж\xff")
+                self.receive(PROBE, "Ж".encode() + b"\xff")
+        messages = [record.getMessage() for record in logs.records]
+        self.assertEqual(messages[1:], ["skipped a request", r"received Ж\xff"])
 
 
 @needs_sockets
