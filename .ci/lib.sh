@@ -1,132 +1,84 @@
-# What the stages share. A stage sources this first and ends with `finish`.
-# It works on a copy of the project in a scratch folder: nothing is written in the checkout.
-# shellcheck shell=bash disable=SC2034
+# What the stages share. Each stage sources this file first; it then works in a copy of the project in a scratch
+# folder: nothing is written in the checkout. A check prints a line that begins with "passed: ", "FAILED: " or
+# "skipped: ". This is what .ci/run counts.
 set -u
-exec </dev/null
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
-STAGES=$PWD/.ci
-OLDEST=8 # of Python 3: the README promises 3.8 and newer
-SIDES="client server"
-LIMIT=300 # seconds that one run of the tests may take
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/jim-gate # downloads, kept for the next run
+ci=$PWD/.ci
 scratch=$(mktemp -d) || exit 1
 trap 'rm -rf "$scratch"' EXIT
-export PYTHONDONTWRITEBYTECODE=1
-passed=0
-failed=0
-skipped=0
+cache=${XDG_CACHE_HOME:-${HOME:-$scratch}/.cache}/jim-gate # downloads, kept for the next run
+mkdir -p "$cache" 2>/dev/null || cache=$scratch
+export PYTHONDONTWRITEBYTECODE=1 TMPDIR=$scratch/tmp
+limited="timeout --kill-after=10 240" # seconds, in case something hangs
 
-# check WHAT COMMAND...: run the command; if it failed, show what it printed, but for the tests that did not fail
+# check WHAT COMMAND...: run the command; show what it printed if it fails, or if it is unittest and finds no test
 check() {
-    local what=$1
-    shift
-    if "$@" >"$scratch/output" 2>&1; then
-        passed=$((passed + 1))
-        echo "passed: $what$(tests)"
+    if "${@:2}" >"$scratch/output" 2>&1 && ! grep -q "^Ran 0 tests" "$scratch/output"; then
+        echo "passed: $1$(sed -nE 's/^Ran ([0-9]+ tests?) .*/ (\1)/p; s/^OK( .*)/\1/p' "$scratch/output" | tr -d "\n")"
     else
-        failed=$((failed + 1))
-        echo "FAILED: $what"
-        sed -E '/ \.\.\. (ok|skipped .*)$/d; s/^/    /' "$scratch/output"
+        echo "FAILED: $1"
+        tail -n 60 "$scratch/output" | sed "s/^/    /"
     fi
 }
 
-# skip WHAT REASON: this machine cannot check it
-skip() {
-    skipped=$((skipped + 1))
-    echo "skipped: $1 ($2)"
+# skip WHAT WHY: this computer cannot check it
+skip() { echo "skipped: $1 ($2)"; }
+
+# try COMMAND...: run it without output; if it fails, $why is the last line that it printed
+try() {
+    "$@" >"$scratch/log" 2>&1 && return
+    why=$(grep -v "^ *$" "$scratch/log" | tail -n 1)
+    return 1
 }
 
-# finish: the last line of every stage
-finish() {
-    local line="$passed passed, $failed failed"
-    [ "$skipped" = 0 ] || line="$line, $skipped skipped"
-    echo "$line"
-    [ "$failed" = 0 ]
-    exit
-}
-
-# tests: what unittest said about the tests that have just run, if any did: ": 329 tests (skipped=3)"
-tests() { tr -d '\r' <"$scratch/output" | sed -nE 's/^Ran ([0-9]+ tests?) in .*/: \1/p; s/^OK( \(.*\))$/\1/p' | tr -d '\n'; }
-
-# skips: the names of the skipped tests with their reasons, from what `unittest -v` printed last
-skips() { tr -d '\r' <"$scratch/output" | grep -E " \.\.\. skipped " | sed 's/^/    /'; }
-
-# need COMMAND PACKAGE...: is the command here? If not, install Debian's packages, if we may
+# need PACKAGES COMMAND...: does the command work? If not, install Debian's packages, if that is allowed
 need() {
-    local command=$1
-    shift
-    command -v "$command" >/dev/null && return
-    command -v apt-get >/dev/null && [ "$(id -u)" = 0 ] || return
-    echo "installing $*"
-    {
-        apt-get update
-        DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "$@"
-    } >"$scratch/apt" 2>&1 || tail -n 5 "$scratch/apt"
-    command -v "$command" >/dev/null
-}
-
-# project FOLDER: copy there what a clone would hold, with the changes that are not committed yet
-project() {
-    mkdir -p "$1" || return 1
-    git ls-files -z --cached --others --exclude-standard |
-        tar --create --null --files-from=- --ignore-failed-read 2>/dev/null |
-        tar --extract --directory="$1"
-    [ -f "$1/client.py" ]
-}
-
-# pythons: the interpreters to test with, one a line, the newest last; without pyenv the one that is there
-pythons() {
-    local version
-    if ! command -v pyenv >/dev/null; then
-        command -v python3
-        return
+    "${@:2}" && return
+    if command -v apt-get && [ "$(id -u)" = 0 ]; then
+        timeout 300 apt-get update
+        DEBIAN_FRONTEND=noninteractive timeout 300 apt-get install --yes --no-install-recommends $1
     fi
-    for version in $(pyenv versions --bare); do
-        case $version in
-        3.*[!0-9.]*) ;; # a release candidate, a virtual environment
-        3.*.*)
-            [ "$(echo "$version" | cut -d. -f2)" -ge "$OLDEST" ] && echo "$(pyenv root)/versions/$version/bin/python"
-            ;;
-        esac
-    done | sort --version-sort
+    "${@:2}" || { echo "not here, and cannot be installed: $1" && return 1; }
 }
 
-# version PYTHON: its version, as 3.13.0
-version() { "$1" -c 'import platform; print(platform.python_version())'; }
-
-# limited COMMAND...: end it if something hangs
-limited() {
-    local status=0
-    timeout --kill-after=10 "$LIMIT" "$@" || status=$?
-    [ "$status" != 124 ] || echo "ended: it took longer than $LIMIT s"
-    return "$status"
+# tools PACKAGE...: install Python packages into a virtual environment; their commands are in $bin
+bin=$scratch/venv/bin
+tools() {
+    need python3-venv "$newest" -c "import ensurepip, venv" && "$newest" -m venv "$scratch/venv" &&
+        "$bin/python" -m pip install --quiet --disable-pip-version-check "$@"
 }
 
-# files: all that is in this folder, with a checksum
-files() { find . -type f -print0 | sort --zero-terminated | xargs --null cksum; }
+# own_network COMMAND...: run it in a network of its own, which the rest of the computer does not see
+own_network() {
+    local options="--net --map-root-user"
+    [ "$(id -u)" != 0 ] || options=--net
+    unshare $options bash -c 'ip link set lo up && exec "$@"' bash "$@"
+}
 
-# clean COMMAND...: run it in this folder, where it must not change a file or leave one behind
-clean() {
+# pythons: each CPython from 3.8 on, one a line, the newest last
+pythons() {
+    local is_right='from platform import *; import sys
+if sys.version_info >= (3, 8) and sys.version_info[3] == "final" and python_implementation() == "CPython":
+    print(python_version(), sys.executable)'
+    for python in "${PYENV_ROOT:-${HOME:-}/.pyenv}"/versions/*/bin/python3 \
+        $(compgen -c python3 | grep -E '^python3(\.[0-9]+)?$'); do
+        "$python" -c "$is_right" 2>/dev/null
+    done | sort --version-sort --unique --key=1,1 | cut -d " " -f 2-
+}
+
+# files: all files here and in the folder for temporary files, with their checksums
+files() { find . "$TMPDIR" \( -type f -exec cksum {} + \) -o -print | sort; }
+
+# tests PYTHON...: run all tests with the README's own command, which must change no file and leave none behind
+tests() {
     files >"$scratch/before"
-    "$@" || return 1
+    "$@" -X dev -W error -m unittest || return 1
     files >"$scratch/after"
     diff "$scratch/before" "$scratch/after"
 }
 
-# whole PYTHON [OPTION]: the README's own test command
-whole() {
-    local python=$1
-    shift
-    clean limited "$python" -X dev -W error -m unittest "$@"
-}
-
-# alone PYTHON SIDE: one side's three files, copied to an empty folder, tested as a script from another folder
-alone() {
-    rm -rf "$scratch/alone" && mkdir "$scratch/alone" || return 1
-    cp "$2.py" "$2_log_config.py" "test_$2.py" "$scratch/alone" || return 1
-    (cd / && limited "$1" -X dev -W error "$scratch/alone/test_$2.py") || return 1
-    [ "$(find "$scratch/alone" -mindepth 1 | wc -l)" = 3 ]
-}
-
 newest=$(pythons | tail -n 1) # runs the developers' tools
-project "$scratch/project" && cd "$scratch/project" || { echo "FAILED: to copy the project" && exit 1; }
+[ -n "$newest" ] || { echo "FAILED: there is no CPython from 3.8 on" && exit 1; }
+mkdir "$TMPDIR" "$scratch/project" && git ls-files -z --cached --others --exclude-standard |
+    tar --create --null --files-from=- --ignore-failed-read 2>/dev/null | tar --extract --directory="$scratch/project"
+cd "$scratch/project" && [ -f client.py ] || { echo "FAILED: to copy the project" && exit 1; }

@@ -1,358 +1,321 @@
-"""Checks that README.md is true: `python .ci/readme.py FILES WORK`.
+"""Checks that README.md is true: `readme.py PROJECT WORK SPELLER`.
 
-FILES is a copy of the project's files, WORK an empty folder to try things in. What is checked:
-
-- each console block is played (readme_play.py); <!-- not played: REASON --> in the line above skips it;
-- each message in backquotes in the first column of a table headed "message", "what you see" or "symptom"
-  is a message of the programs or a raw error (readme_quotes.py);
-- each python block with "Save this as `NAME`" above it runs under that name in an empty folder;
-- the table "in | replace | by" moves the log modules into log/, and all tests pass there;
-- names in backquotes that have a dot or an underscore, or are in capitals, exist, the tests among them pass,
-  and each usage line is what -h prints;
-- the quotations in the table headed "the assignment" stand in assignment.txt;
-- links lead somewhere, and the text above the first section names the six files.
+- A console block is played: its commands must print what is below them. If a line there begins with ^C, the
+  command stays in the first terminal, and the blocks that follow are typed in a second one. Ctrl+C is pressed
+  at the next such command or section ("## ..."). In other sections, a server runs unseen.
+- A python block runs as the file named last above it. In a json or mermaid block, a response answers the line
+  above it. Each line of another block is checked as `code` is.
+- `Code` is a file, a name in the scripts or in Python, a part of a script or a block, a part of a message
+  ("..." is any text), a Python command that works, or a text of words.txt. `NAME = number` also sets this
+  constant in the scripts for the rest of the section's sessions.
+- A table "file | old line | new line" moves the log modules into log/, where all tests must pass. After a
+  table "old line | new line", the scripts must still start. A table "limit | ..." names constants.
+- A number of two or more digits is in one of the four modules or in words.txt, or stands in the text twice.
+- A link leads to a heading, a file, or an address in words.txt. A word is in a dictionary or in words.txt.
 """
-# ruff: noqa: INP001, RUF001, S603, T201
+# ruff: noqa: INP001
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import inspect
+import io
+import json
+import pkgutil
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import traceback
+from collections import Counter
 from pathlib import Path
-from typing import Iterator
+from typing import Callable
+from urllib.parse import unquote
 
-from readme_play import Player, split_block
-from readme_quotes import Messages, find_fault
-from readme_text import Block, Readme, Row, code_in, find_bad_json, find_quotations, fold
+import pexpect
+from markdown_it import MarkdownIt
+from markdown_it.tree import SyntaxTreeNode as Node
+from mdit_py_plugins.anchors import anchors_plugin
 
-SIDES = ("client", "server")
-LOG_MODULES = [f"{side}_log_config.py" for side in SIDES]
-PROGRAMS = ["client.py", "server.py", *LOG_MODULES]
-SCRIPTS = [*PROGRAMS, "test_client.py", "test_server.py"]
-ALLOWED_LINKS: tuple[str, ...] = ()  # addresses on the web that README.md may lead to
-OTHER_NAMES: tuple[str, ...] = ()  # names that it may use though neither a script nor Python has them
-LANGUAGES = ("console", "bat", "python", "json", "mermaid", "text")  # of blocks
-ASSIGNMENT = Path(__file__).with_name("assignment.txt")
-
-# How README.md says what is to be checked; of a table, the header says it.
-NOT_PLAYED = re.compile(r"<!-- not played: (.+) -->\s*\Z")
-SAVE_AS = re.compile(r"(?:[Ss]ave (?:this|it) as|[Сс]охраните (?:это |его )?(?:как|под именем)) `([\w.]+)`")
-MESSAGE_TABLE = re.compile(r"(message|сообщение) \||[^|]*(what you see|что вы видите|symptom|симптом)")
-ASSIGNMENT_TABLE = re.compile(r"[^|]*(assignment|задани)")
-MOVE_TABLE = re.compile(r"in\b[^|]*\| replace\b[^|]*\| by\b")
-NAME = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)(?:\(\))?")
-NAME_IN_COMMAND = re.compile(
-    r"""(?<![\w./"'-])(?:client|server|test_client|test_server|(?:client|server)_log_config)"""
-    r"(?!\.(?:log|YYYY)\b)(?:\.[A-Za-z_]\w*)+"  # an attribute of one of the six modules
-    r"|\b\w+\.py\b|(?<= -m )\w+"  # a file, or a module that is run
-)
-OTHER_NAME = re.compile(r"([A-Za-z]\w*_\w*[A-Za-z0-9]|[A-Z]{4,})(?:\(\))?")
-USAGE = re.compile(r"(client|server)\.py \[-h\]")
-
-FIND_NAMES = """
-import functools, importlib, sys
-def is_there(name):
-    module, *rest = name.split(".")
-    try:
-        functools.reduce(getattr, rest, importlib.import_module(module))
-    except (ImportError, AttributeError):
-        return False
-    return True
-for name in sys.argv[1:]:  # with the module, or one of the programs', or Python's own
-    if not any(map(is_there, (name, "client." + name, "server." + name, "builtins." + name))):
-        print("there is no", name)
-"""
-COUNT_TESTS = "import unittest; print(unittest.defaultTestLoader.discover('.').countTestCases(), 'tests')"
+PYTHON = str(Path(sys.executable).resolve())  # without the tools of the virtual environment
+LIMIT = 60  # seconds for a command
+MODULES = ("client", "server", "client_log_config", "server_log_config")
+PLACES = ("", "builtins.", "socket.socket.", "logging.handlers.", *(f"{name}." for name in MODULES))
+TEXTS = re.split(", |\n", Path(__file__).with_name("words.txt").read_text("utf-8"))
+COMMAND = re.compile(r"\$ ((?:python|cat) .*)\n((?:(?!\$ ).*\n)*)")  # other programs may not be there
+NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,:]\d+)*")
+WORD = re.compile(r"[^\W\d_]+")
+HOLE = re.compile(r"\{[^{}]*\}|%[-\d.]*[a-z]")  # in a message of the programs
+VALUE = r"(?:\.\.\.|\b\d[\d.]*)(?: port \d+)?|b?'[^ ]*?'"  # what fills it in README.md
+VARIABLE = {  # what differs from run to run
+    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}": "<date-time>",
+    r'"time": ([\d.]+|\.\.\.)': '"time": <time>',
+    r"\bport [1-6]\d{4}\b": "port <from the system>",
+    r"server\.\d{4}-\d\d-\d\d": "server.<date>",
+    r" in [\d.]+s\n": " in <seconds>\n",
+    r"OK \(skipped=\d+\)": "OK",
+}
+RESPOND = """import json, sys; from server import *
+try: print(json.dumps(process_client_message(take_message(sys.argv[1].encode())[0])))
+except ProtocolError as error: print(json.dumps(create_error(400, str(error))))"""
 
 
-class Report:
-    """Prints and counts what was checked."""
-
-    def __init__(self) -> None:
-        """Begin to count."""
-        self.passed = self.failed = self.skipped = 0
-
-    def check(self, what: str, fault: str) -> None:
-        """Report a check, which has passed if its fault is ""."""
-        self.failed += bool(fault)
-        self.passed += not fault
-        print(f"FAILED: {what}" if fault else f"passed: {what}")
-        for line in fault.splitlines():
-            print(f"    {line}")
-
-    def skip(self, what: str, reason: str) -> None:
-        """Report a check that is not made."""
-        self.skipped += 1
-        print(f"skipped: {what} ({reason})")
-
-    def summary(self) -> str:
-        """Return the counts in a line."""
-        skipped = f", {self.skipped} skipped" if self.skipped else ""
-        return f"{self.passed} passed, {self.failed} failed{skipped}"
+def normalise(text: str) -> str:
+    """Replace what differs from run to run."""
+    for pattern, replacement in VARIABLE.items():
+        text = re.sub(pattern, replacement, text)
+    return text
 
 
-class Checker:
-    """The checks; each reports what it finds."""
+def report(what: str, faults: list[str]) -> None:
+    """Print a check, which has passed if there is no fault."""
+    print("\n    ".join([f"{'FAILED' if faults else 'passed'}: {what}", *faults]), flush=True)  # noqa: T201
 
-    def __init__(self, files: Path, work: Path) -> None:
-        """Read README.md and the scripts in the folder `files`."""
-        self.files, self.work = files, work
-        self.readme = Readme((files / "README.md").read_text("utf-8"))
-        self.sources = {name: (files / name).read_text("utf-8") for name in SCRIPTS}
-        self.messages = Messages(self.sources[name] for name in PROGRAMS)
-        self.report = Report()
-        self.check = self.report.check
-        self.player = Player(files, work, self.check)
 
-    def check_all(self) -> bool:
-        """Make all checks and print the counts; return whether all have passed."""
-        for make_checks in (
-            self.check_first_screen,
-            self.check_form,
-            self.play,
-            self.check_messages,
-            self.check_other_tables,
-            self.check_examples,
-            self.check_move,
-            self.check_names,
-            self.check_other_names,
-            self.check_usage,
-            self.check_quotations,
-            self.check_links,
-        ):
-            try:
-                make_checks()
-            except Exception:
-                self.check(str(make_checks.__doc__), traceback.format_exc())
-        print(self.report.summary())
-        return not self.report.failed
+def compare(what: str, expected: str, shown: str) -> None:
+    """Check that a terminal shows what README.md does; a line "..." stands for any lines."""
+    pattern = re.escape(normalise(expected)).replace("\\.\\.\\.\\\n", "(?:.*\n)*")
+    report(what, [] if re.fullmatch(pattern, normalise(shown)) else ["it prints:", *shown.splitlines()])
 
-    # What stands in README.md.
 
-    def check_first_screen(self) -> None:
-        """Check that the text above the first section names the six files, and none that is missing."""
-        names = re.findall(r"`(\w+(?:\.py|\.md|/))`", self.readme.first_screen())
-        faults = [f"not named: {name}" for name in SCRIPTS if name not in names]
-        faults += [f"not there: {name}" for name in names if not (self.files / name).exists()]
-        self.check("the files named above the first section", "\n".join(faults))
+def run(folder: Path, *words: str, program: str = PYTHON, text: str = "") -> tuple[list[str], str]:
+    """Run Python in a folder; return the end of what it prints if it fails, and all that it prints."""
+    command = [*program.split(), *words]
+    done = subprocess.run(command, cwd=folder, input=text, capture_output=True, text=True, check=False)  # noqa: S603
+    printed = done.stdout + done.stderr
+    return printed.splitlines()[-9:] if done.returncode or "\nRan 0 tests" in printed else [], printed
 
-    def check_form(self) -> None:
-        """Check that nothing escapes the checks by its form."""
-        odd = [f"line {number}" for number, line in enumerate(self.readme.prose, 1) if line.count("`") % 2]
-        self.check("backquotes come in pairs in each line", "\n".join(odd))
-        for block in self.readme.blocks:
-            what = f"line {block.first_line}: block of {block.language or 'no language'}"
-            if block.language not in LANGUAGES:
-                self.check(what, f"its language has to be one of {', '.join(LANGUAGES)}")
-            elif block.language == "json":
-                self.check(what, find_bad_json(block.lines))
-            elif block.language not in ("console", "bat") and any(line[:2] == "$ " for line in block.lines):
-                self.check(what, "a session has to be a console block")
 
-    def check_messages(self) -> None:
-        """Check the messages that tables quote, and the errors in blocks of JSON and diagrams."""
-        rows = [row for rows in self.tables(MESSAGE_TABLE) for row in rows]
-        quoted = [(row.line, code_in(row.cells[0])) for row in rows]
-        for block in self.readme.blocks:
-            if block.language in ("json", "mermaid"):
-                for number, line in enumerate(block.lines, block.first_line):
-                    quoted.append((number, re.findall(r'"error": "((?:[^"\\]|\\.)*)"', line)))
-        for line, quotations in quoted:
-            if quotations:
-                faults = [find_fault(quotation, self.messages, self.files) for quotation in quotations]
-                self.check(f"line {line}: quoted: {', '.join(quotations)}", "\n".join(filter(None, faults)))
+def find(name: str) -> object:
+    """Return the object with a name such as "Server.finish" or "print()"; None if there is none."""
+    if re.fullmatch(r"[A-Za-z_][\w.]*(\(.*\))?", name):
+        for place in PLACES:
+            with contextlib.suppress(ImportError, AttributeError, ValueError):
+                return pkgutil.resolve_name(place + name.partition("(")[0])
+    return None
 
-    def check_other_tables(self) -> None:
-        """Check that no table quotes messages under a header that does not say so."""
-        for header, rows in self.readme.tables():
-            if not any(kind.match(header) for kind in (MESSAGE_TABLE, ASSIGNMENT_TABLE, MOVE_TABLE)):
-                quoted = [text for row in rows for text in code_in(row.cells[0]) if text.count(" ") > 1]
-                found = [text for text in quoted if not find_fault(text, self.messages, self.files)]
-                self.check(f"line {rows[0].line}: a table of no messages, {header}", "\n".join(found))
 
-    def check_quotations(self) -> None:
-        """Check that the table's quotations stand in the assignment; one may run over several rows."""
-        assignment = fold(ASSIGNMENT.read_text("utf-8"))
-        for rows in self.tables(ASSIGNMENT_TABLE):
-            quotations, fault = find_quotations(" ".join(row.cells[0] for row in rows))
-            self.check(f"line {rows[0].line}: every « has its »", fault)
-            for quotation in quotations:
-                pieces = [re.escape(fold(piece)) for piece in re.split(r"\.\.\.|…", quotation)]
-                fault = "" if re.search(".*".join(pieces), assignment) else f"not there: {quotation}"
-                self.check(f"in the assignment: «{quotation[:60]}", fault)
+class Player:
+    """Plays the console blocks, those of each section in a fresh copy of the project."""
 
-    def check_links(self) -> None:
-        """Check that each link leads to a file, to a heading or to an allowed address."""
-        places = {*(f"#{anchor}" for anchor in self.readme.anchors()), *ALLOWED_LINKS}
-        for line, target in self.readme.links():
-            is_file = not re.search("[#:]", target) and (self.files / target).exists()
-            fault = "" if is_file or target in places else "leads nowhere"
-            self.check(f"line {line}: link to {target}", fault)
+    def __init__(self, project: Path, folder: Path) -> None:
+        """Prepare to play in a folder, where the project is copied to."""
+        self.project, self.folder = project, folder
+        self.first: tuple[pexpect.spawn[str], str, str] | None = None  # what runs in the first terminal
 
-    def tables(self, kind: re.Pattern[str]) -> Iterator[list[Row]]:
-        """Yield the rows of each table whose header is of that kind; there has to be one."""
-        found = [rows for header, rows in self.readme.tables() if kind.match(header)]
-        if not found:
-            self.check(f"a table headed {kind.pattern}", "there is none")
-        yield from found
+    def begin_section(self) -> None:
+        """Stop what is running, and make a fresh copy."""
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.copytree(self.project, self.folder)
 
-    # What README.md says of the programs.
+    def set_constant(self, line: str) -> None:
+        """Change the line that sets a constant, in each script that has one."""
+        self.stop()
+        old_line = re.compile(rf"^{line.partition(' ')[0]} = .*", re.MULTILINE)
+        for path in self.folder.glob("*.py"):
+            path.write_text(old_line.sub(line, path.read_text("utf-8")), "utf-8")
 
-    def play(self) -> None:
-        """Play the console blocks; each section begins with a fresh copy of the project."""
-        self.player.start_section()
-        for part in self.readme.parts:
-            if isinstance(part, str):
-                self.player.start_section()
-            elif part.language == "console":
-                self.play_block(part)
-        self.player.stop_server()
+    def play(self, where: str, block: str) -> None:
+        """Play a block."""
+        report(f"{where}: console block", COMMAND.sub("", block).splitlines())  # what is no command
+        for command, output in COMMAND.findall(block):
+            if "^C" in output:
+                self.start(f"{where}: $ {command}", command, output)
+                continue
+            if not self.first:
+                self.start(f"{where}: a server runs unseen", "python server.py", "...\n")
+            compare(f"{where}: $ {command}", output, self.end(self.spawn(command)))
 
-    def play_block(self, block: Block) -> None:
-        """Play a console block, unless the line above it says not to."""
-        what = f"line {block.first_line}: console block"
-        reason = NOT_PLAYED.search(block.above)
-        if reason:
-            self.report.skip(what, reason[1])
-            return
-        commands = split_block(block.first_line, block.lines)
-        if not commands:
-            self.check(what, "it has to begin with a command: $ ...")
-        for command in commands:
-            self.player.play(command)
+    def spawn(self, command: str) -> pexpect.spawn[str]:
+        """Type a command in a new terminal, where `python` is the Python that runs this check."""
+        text = f'python() {{ "{PYTHON}" "$@"; }}\n{command}'
+        terminal = pexpect.spawn("bash", ["-c", text], LIMIT, cwd=self.folder, encoding="utf-8")
+        terminal.setwinsize(25, 1000)
+        terminal.logfile_read = io.StringIO()
+        return terminal
 
-    def check_examples(self) -> None:
-        """Check that the Python examples run, or at least compile."""
-        for block in self.readme.blocks:
-            if block.language == "python":
-                name = SAVE_AS.search(" ".join(block.above.split()))
-                folder = self.work / f"example at line {block.first_line}"
-                folder.mkdir()
-                path = folder / (name[1] if name else "part.py")
-                path.write_text("\n".join(block.lines) + "\n", "utf-8")
-                fault = self.fault(folder, *([] if name else ["-m", "py_compile"]), path.name)
-                self.check(f"line {block.first_line}: python {path.name}", fault)
+    def end(self, terminal: pexpect.spawn[str]) -> str:
+        """Wait for the command's end, and return what the terminal shows."""
+        ended = terminal.expect([pexpect.TIMEOUT, pexpect.EOF])
+        terminal.close(force=True)
+        shown = str(terminal.logfile_read.getvalue()).replace("\r\n", "\n")  # type: ignore[union-attr]
+        return shown if ended else f"{shown}(it did not end in {LIMIT} s)\n"
 
-    def check_move(self) -> None:
-        """Check that the log modules can be moved into log/ as the table says."""
-        before, after = self.work / "before the move", self.work / "after the move"
-        for folder in (before, after):
-            shutil.copytree(self.files, folder)
-        for name in LOG_MODULES:
-            (after / name).rename(after / "log" / name)
-        for rows in self.tables(MOVE_TABLE):
-            for row in rows:
-                self.check(f"line {row.line}: in {row.cells[0]} replace {row.cells[1]}", replace(row, after))
-        self.check("all tests pass with the log modules in log/", self.fault(after, "-m", "unittest"))
-        old, new = (self.output(folder, "-c", COUNT_TESTS) for folder in (before, after))
-        self.check(f"they are as many as before: {old.strip()}", "" if new == old else new)
-        old, new = self.logs(before), self.logs(after)
-        self.check(f"the logs are where they were: {old}", "" if new == old else f"they are now {new}")
+    def start(self, what: str, command: str, output: str) -> None:
+        """Start a command in the first terminal, and wait for the lines that it prints before Ctrl+C."""
+        self.stop()
+        self.first = self.spawn(command), what, output
+        lines = output.partition("^C")[0].count("\n")
+        self.first[0].expect([pexpect.TIMEOUT, pexpect.EOF, f"(?:[^\n]*\n){{{lines}}}"])
 
-    def logs(self, folder: Path) -> str:
-        """Return the names of the log files that are made in `folder` when both programs fail."""
-        self.output(folder, "client.py", "127.0.0.1", "1")  # nobody listens there
-        self.output(folder, "server.py", "-a", "192.0.2.1")  # an address of nobody's
-        names = (path.relative_to(folder).as_posix() for path in folder.rglob("*.log"))
-        return ", ".join(sorted(re.sub(r"\d{4}-\d\d-\d\d", "DATE", name) for name in names))
+    def stop(self) -> None:
+        """Press Ctrl+C in the first terminal, if it is in use."""
+        if self.first:
+            (terminal, what, output), self.first = self.first, None
+            terminal.sendintr()
+            compare(what, output, self.end(terminal))
 
-    def check_names(self) -> None:
-        """Check that names with a dot in backquotes exist, and that the tests named pass."""
-        names = {line: self.dotted_names(codes) for line, codes in self.names_of_lines()}
-        every = sorted({name for found in names.values() for name in found})
-        missing = self.output(self.files, "-c", FIND_NAMES, *every).splitlines()
-        for line, found in names.items():
-            faults = [fault for fault in missing if fault.split()[-1] in found]
-            if found:
-                self.check(f"line {line}: names {', '.join(found)}", "\n".join(faults))
-        tests = [name for name in every if name.startswith("test_")]
-        self.check(f"the {len(tests)} tests named pass", self.fault(self.files, "-m", "unittest", *tests))
 
-    def dotted_names(self, codes: list[str]) -> list[str]:
-        """Return names with a dot, but not those of files that are there or that are made."""
-        whole = [match[1] for match in map(NAME.fullmatch, codes) if match]
-        part = NAME_IN_COMMAND.findall(" ".join(codes))
-        known = {*OTHER_NAMES, *SAVE_AS.findall(" ".join("\n".join(self.readme.prose).split()))}
-        found = [name for name in (*whole, *part) if name not in known and not name.endswith(".log")]
-        return [name for name in dict.fromkeys(found) if not (self.files / name).exists()]
+def parts(node: Node, kind: str) -> list[Node]:
+    """Return the parts of a kind, such as "table" or "code_inline" (which stands between backquotes)."""
+    return [part for part in node.walk() if part.type == kind]
 
-    def check_other_names(self) -> None:
-        """Check that other names, with an underscore or in capitals, are in a script or in a block."""
-        texts = [*self.sources.values(), *(line for block in self.readme.blocks for line in block.lines)]
-        known = {*re.findall(r"\w+", "\n".join(texts)), *OTHER_NAMES}
-        for line, codes in self.names_of_lines():
-            found = [match[1] for match in map(OTHER_NAME.fullmatch, codes) if match]
-            if found:
-                unknown = [f"in no script: {name}" for name in found if name not in known]
-                self.check(f"line {line}: names {', '.join(found)}", "\n".join(unknown))
 
-    def names_of_lines(self) -> Iterator[tuple[int, list[str]]]:
-        """Yield what stands in backquotes in each line that is not about messages."""
-        messages = {row.line: code_in(row.cells[0]) for rows in self.tables(MESSAGE_TABLE) for row in rows}
-        for line, codes in self.readme.code_of_lines():
-            yield line, [text for text in codes if text not in messages.get(line, ())]
+def line_of(node: Node) -> str:
+    """Return where a part of README.md stands."""
+    while not node.map and node.parent:
+        node = node.parent
+    return f"line {node.map[0] + 1 if node.map else 1}"
 
-    def check_usage(self) -> None:
-        """Check that each usage line in backquotes is what -h prints."""
-        for line, codes in self.readme.code_of_lines():
-            for text in filter(USAGE.match, codes):
-                shown = " ".join(self.output(self.files, text.split()[0], "-h").split("\n\n")[0].split())
-                self.check(f"line {line}: {text}", "" if shown == f"usage: {text}" else shown)
 
-    def fault(self, folder: Path, *arguments: str) -> str:
-        """Run Python in `folder`; return what it printed if it failed or found no test, "" if all is well."""
-        done = self.run(folder, *arguments)
-        if done.returncode == 0 and "\nRan 0 " not in done.stdout:
-            return ""
-        return f"{done.stdout}exit code {done.returncode}"
+class Readme:
+    """README.md, and a copy of the project in a folder to compare it with."""
 
-    def output(self, folder: Path, *arguments: str) -> str:
-        """Run Python in `folder`; return what it printed."""
-        return self.run(folder, *arguments).stdout
+    def __init__(self, folder: Path, work: Path) -> None:
+        """Read README.md and the scripts."""
+        self.folder, self.work = folder, work
+        parser = MarkdownIt("commonmark").enable("table").use(anchors_plugin, max_level=6)
+        self.root = Node(parser.parse((folder / "README.md").read_text("utf-8")))
+        self.blocks = parts(self.root, "fence")
+        self.known = set(TEXTS)
+        self.modules = "\n".join((folder / f"{name}.py").read_text("utf-8") for name in MODULES)
+        literals = re.findall(r'"((?:[^"\\\n]|\\.)+)"', self.modules + inspect.getsource(json.decoder))
+        self.messages = [HOLE.sub("\0", text) for text in literals]
+        code = [path.read_text("utf-8") for path in folder.glob("*.py")]
+        code += [block.content for block in self.blocks]
+        code += [run(folder, *words.split())[1] for words in ("client.py", "client.py -h", "server.py -h")]
+        self.text = normalise(" ".join(" ".join(code).split()))
 
-    def run(self, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run Python in `folder`."""
-        return subprocess.run(
-            [sys.executable, *arguments],
-            cwd=folder,
-            env={**self.player.environment, "PYTHONDONTWRITEBYTECODE": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            check=False,
+    @functools.lru_cache(None)  # noqa: B019 - there is one README.md
+    def is_true(self, code: str) -> bool:
+        """Return whether what stands between backquotes is known, there, or works."""
+        return (
+            code in self.known
+            or find(re.sub(r" = [\d.]+$", "", code)) is not None
+            or re.search(rf"(?<!\w){re.escape(normalise(code))}(?!\w)", self.text) is not None
+            or (self.folder / code.strip("/")[:99]).exists()
+            or self.is_message(code)
+            or self.works(code)
         )
 
+    def is_message(self, code: str) -> bool:
+        """Return whether it is a part of a message, with values, texts or known words in its holes."""
+        texts = sorted((text for text in [*self.messages, *TEXTS] if " " in text), key=len, reverse=True)
+        values = "|".join([VALUE, *map(re.escape, texts)])
+        pattern = ".*".join(re.escape(piece) for piece in re.split(values, code) if piece.strip())
+        unknown = set(WORD.findall(code)).difference(WORD.findall(" ".join([self.text, *texts])))
+        return pattern != "" and not unknown and any(re.search(pattern, text) for text in self.messages)
 
-def replace(row: Row, folder: Path) -> str:
-    """Make the replacement of a row in the files that it names; return what is wrong with it.
+    def works(self, command: str) -> bool:
+        """Return whether a command that calls Python, or an option of one of the two scripts, works."""
+        first, *words = re.sub(r"^(python3|py) ", "python ", command).split()
+        if first == "python" and words[0] in ("client.py", "server.py"):
+            code = f"import {words[0][:-3]} as script; script.parse_args(None)"
+            return not run(self.folder, "-c", code, *words[1:])[0]
+        if first[0] == "-":
+            return self.works(f"python server.py {command}") or self.works(f"python client.py addr {command}")
+        return first == "python" and not run(self.folder, *words)[0]
 
-    Its first cell names files (if it names none, it means the moved log modules) and perhaps a word of
-    the line in which to replace. The other cells hold as many texts as each other, to be taken in pairs.
-    """
-    places, olds, news = (code_in(cell) for cell in row.cells)
-    names = [name for name in places if name.endswith(".py")] or LOG_MODULES
-    words = [word for word in places if not word.endswith(".py")]
-    if not olds or len(olds) != len(news):
-        return "there have to be as many new texts as old ones"
-    unused = {*olds, *names}
-    for name in names:
-        path = folder / name if (folder / name).exists() else folder / "log" / name
-        lines = path.read_text("utf-8").split("\n")
-        for number, line in enumerate(lines):
-            for old, new in zip(olds, news):
-                if old in line and all(word in line for word in words):
-                    lines[number] = line.replace(old, new)
-                    unused -= {old, name}
-        path.write_text("\n".join(lines), "utf-8")
-    return "".join(f"nothing to replace: {name}\n" for name in sorted(unused))
+    def check_blocks(self) -> None:
+        """Play the sessions, run the examples, and check the responses."""
+        player, name = Player(self.folder, self.work / "messenger"), ""
+        player.begin_section()
+        for node in self.root.walk():
+            kind = node.info if node.type == "fence" else node.type
+            if kind == "heading" and node.tag == "h2":
+                player.begin_section()
+            elif kind == "code_inline":
+                name = (re.findall(r"\w+\.py$", node.content) or [name])[0]
+                if re.fullmatch(r"[A-Z_]{3,} = [\d.]+", node.content):
+                    player.set_constant(node.content)
+            elif kind == "console":
+                player.play(line_of(node), node.content)
+            elif kind == "python":
+                (self.folder / name).write_text(node.content, "utf-8")
+                report(f"{line_of(node)}: python {name}", run(self.folder, name)[0])
+            elif kind in ("json", "mermaid"):
+                report(f"{line_of(node)}: responses", self.wrong_responses(node.content.splitlines()))
+        player.stop()
+
+    def wrong_responses(self, lines: list[str]) -> list[str]:
+        """Return the responses that are not what the server responds to the message above."""
+        expected, faults = "", []
+        for line in lines:
+            text = re.sub(r"^.*->>\w+: ", "", line)
+            if '"response"' not in text:
+                expected = run(self.folder, "-c", RESPOND, text.replace("...", "0"))[1].strip()
+            elif normalise(text) != normalise(expected):
+                faults.append(f"not {text} but {expected}")
+        return faults
+
+    def check_tables(self) -> None:
+        """Check the tables of limits and of lines to replace."""
+        for table in parts(self.root, "table"):
+            titles, *rows = parts(table, "tr")
+            header = " | ".join(text.content for text in parts(titles, "text"))
+            if re.search(r"(?i)(old|было).*(new|стало)", header):
+                lines = [[code.content for code in parts(row, "code_inline")] for row in rows]
+                faults = self.replace(self.work / line_of(table), lines)
+                report(f"{line_of(table)}: table {header}", faults)
+            elif re.match("(?i)limit", header):
+                faults = [fault for row in rows for fault in self.wrong_limits(row)]
+                report(f"{line_of(table)}: table {header}", faults)
+
+    def wrong_limits(self, row: Node) -> list[str]:
+        """Return the numbers in a row that are not in the lines that set the constants which it names."""
+        names = "|".join(code.content.rpartition(".")[2] for code in parts(row, "code_inline"))
+        values = re.findall(rf"^ *(?:{names}) = ([^#\n]*)", self.modules, re.MULTILINE)
+        numbers = NUMBER.findall(" ".join(text.content for text in parts(row, "text")))
+        return [f"{line_of(row)}: {wrong}" for wrong in numbers if wrong not in NUMBER.findall(f"{values}")]
+
+    def replace(self, folder: Path, rows: list[list[str]]) -> list[str]:
+        """Replace lines as a table says, in a copy of the project; return what goes wrong."""
+        shutil.copytree(self.folder, folder)
+        test, faults = "import client, server", []
+        if len(rows[0]) > 2:  # noqa: PLR2004 - columns
+            test = "import unittest; unittest.main(None)"
+            for path in [*folder.glob("*_log_config.py")]:
+                (folder / "log").mkdir(exist_ok=True)
+                path.rename(folder / "log" / path.name)
+        for *names, old, new in rows:
+            texts = {path: path.read_text("utf-8") for path in folder.rglob("".join(names) or "*.py")}
+            for path, text in texts.items():
+                path.write_text(text.replace(f"\n{old}", f"\n{new}"), "utf-8")
+            faults += [] if any(f"\n{old}" in text for text in texts.values()) else [f"no such line: {old}"]
+            self.known.add(new)
+        return faults + run(folder, "-c", test)[0]
+
+    def check_text(self, speller: str) -> None:
+        """Check quotations, numbers, links and words."""
+
+        def check(what: str, places: list[tuple[str, str]], is_right: Callable[[str], bool]) -> None:
+            report(what, [f"{place}: {text}" for place, text in places if not is_right(text)])
+
+        others = [part for part in self.blocks if part.info not in ("console", "python", "json", "mermaid")]
+        codes = [(line_of(block), line) for block in others for line in block.content.splitlines()]
+        codes += [(line_of(code), code.content) for code in parts(self.root, "code_inline")]
+        check("code", codes, self.is_true)
+        texts = [(line_of(text), text.content) for text in parts(self.root, "text")]
+        numbers = [(line, found) for line, text in texts + codes for found in NUMBER.findall(normalise(text))]
+        known = NUMBER.findall(self.modules + " ".join(TEXTS))
+        counts = Counter([*known, *known, *(number for _, number in numbers)])
+        check("numbers", numbers, lambda number: len(number) == 1 or counts[number] > 1)
+        targets = {f"#{heading.attrs['id']}" for heading in parts(self.root, "heading")}.union(TEXTS)
+        links = [(line_of(link), unquote(str(link.attrs["href"]))) for link in parts(self.root, "link")]
+        check("links", links, lambda target: target in targets or (self.folder / target).exists())
+        if speller:
+            texts += [(line_of(block), block.content) for block in self.blocks if block.info != "console"]
+            words = [(line, word) for line, text in texts for word in WORD.findall(text)]
+            _, printed = run(self.folder, program=speller, text="\n".join(word for _, word in words))
+            unknown = set(printed.split()).difference(WORD.findall(" ".join(TEXTS)))
+            check("words", words, lambda word: word not in unknown)
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(encoding="utf-8", line_buffering=True)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # or what is started here may ignore Ctrl+C, too
-    sys.exit(not Checker(*(Path(name).resolve() for name in sys.argv[1:])).check_all())
+    project, work, speller = sys.argv[1:]
+    sys.path.insert(0, project)
+    readme = Readme(Path(project), Path(work))
+    readme.check_tables()
+    readme.check_blocks()
+    readme.check_text(speller)
