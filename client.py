@@ -77,11 +77,11 @@ WHITESPACE = b" \t\r\n"  # JSON allows it before and after a message
 
 
 def refuse_nan(name: str) -> None:
-    """Raise ProtocolError: JSON does not allow NaN and Infinity. PARSER calls this if it finds one."""
+    """Raise ProtocolError: JSON does not allow NaN and Infinity, which Python's parser would accept."""
     raise ProtocolError(f"not JSON: {name} is not allowed")
 
 
-PARSER = json.JSONDecoder(parse_constant=refuse_nan)  # in all else the parser that `json.loads` uses
+PARSER = json.JSONDecoder(parse_constant=refuse_nan)  # as in `json.loads`, but for NaN it calls `refuse_nan`
 
 
 def take_message(data: bytes) -> tuple[Message | None, bytes]:
@@ -93,7 +93,7 @@ def take_message(data: bytes) -> tuple[Message | None, bytes]:
     data = data.lstrip(WHITESPACE)
     if data and not data.startswith(b"{"):
         raise ProtocolError(f"a message is a JSON object and cannot start with {data[:1]!r}")
-    # `data` may end inside a character. "replace" turns such bytes, and all invalid ones, into "\ufffd".
+    # "replace" puts "\ufffd" for bytes that are not UTF-8: at the end of `data`, perhaps half a character.
     text = data.decode("utf-8", "replace")[:MAX_MESSAGE]
     try:
         # Like `loads`, but `raw_decode` allows more text after the message and also returns where it ends.
@@ -104,8 +104,7 @@ def take_message(data: bytes) -> tuple[Message | None, bytes]:
         if len(text) == MAX_MESSAGE:
             raise ProtocolError(f"the message is longer than {MAX_MESSAGE} characters") from error
         return None, data
-    # If "\ufffd" has taken the place of a byte, the bytes of the message are not those that have arrived.
-    used = text[:end].encode("utf-8")
+    used = text[:end].encode("utf-8")  # the bytes of the message, if none of them was replaced
     if not data.startswith(used):
         raise ProtocolError("the message is not UTF-8")
     return message, data[len(used) :]
@@ -113,8 +112,8 @@ def take_message(data: bytes) -> tuple[Message | None, bytes]:
 
 def is_incomplete(text: str) -> bool:
     """Return whether the first bracket of `text` is still open, and none is closed by the wrong kind: {]."""
-    text = text.replace("\\\\", "")  # remove escaped backslashes first: in "a\\" the quote is not escaped
-    text = text.replace('\\"', "")  # remove escaped quotes
+    text = text.replace(r"\\", "")  # remove escaped backslashes first: in "a\\" the quote is not escaped
+    text = text.replace(r"\"", "")  # remove escaped quotes
     open_brackets = []
     in_string = False  # brackets in strings do not count
     for char in text:
@@ -192,7 +191,7 @@ def describe_error(error: Exception, address: str, port: int) -> str:
     server = f"{address} port {port}"
     if isinstance(error, ProtocolError):
         return f"{server} does not speak JIM: {error}"
-    if isinstance(error, (socket.gaierror, UnicodeError)):  # not found, or impossible, such as a..b
+    if isinstance(error, (socket.gaierror, UnicodeError)):  # the name was not found, or cannot be one: a..b
         return f"unknown server {address}: check the name, or give an IP address"
     if isinstance(error, socket.timeout):
         return f"no answer from {server} in {EXCHANGE_TIMEOUT} s: does a JIM server run there?"

@@ -32,9 +32,9 @@ def append(path: str, text: str) -> None:
     """Append `text` to a file; if its last line was cut off, begin a new line. Raises OSError."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "a+b") as file:  # "a": each write goes to the end; "+": we can also read; "b": bytes
-        if file.tell() > 0:  # the file is not empty: our position in it is its end
+        if file.tell() > 0:  # the file is not empty: "a" starts at its end
             file.seek(-1, os.SEEK_END)  # go to the last byte, and read it
-            if file.read() != b"\n":  # the last line was cut off, because the disk was full
+            if file.read() != b"\n":  # the last line was cut off, for example by a full disk
                 file.write(b"\n")
         file.write(text.encode("utf-8"))
 
@@ -50,7 +50,9 @@ class LogFileHandler(logging.Handler):
         try:
             append(LOG_FILE, self.format(record) + "\n")
         except OSError as error:
-            LOG.removeHandler(self)  # otherwise, LOG.error would call this `emit` again, and so on
+            LOG.removeHandler(
+                self
+            )  # otherwise, LOG.error would call this `emit` again, which would fail again
             LOG.error("cannot write the log %s: %s", LOG_FILE, error)
 
 
@@ -58,8 +60,11 @@ def configure_log(level: str = "DEBUG") -> None:
     """Write records of `level` (one of LEVELS) and above to the file, and INFO and above to the console."""
     close_log()  # in case it was called before
     LOG.setLevel("DEBUG")  # the logger takes everything; each handler has its own level
-    for handler, lowest_level in ((logging.StreamHandler(), "INFO"), (LogFileHandler(), level)):
-        handler.setLevel(lowest_level)
+    console = logging.StreamHandler()
+    console.setLevel("INFO")
+    file_handler = LogFileHandler()
+    file_handler.setLevel(level)
+    for handler in (console, file_handler):
         handler.setFormatter(OneLineFormatter(LINE_FORMAT))
         LOG.addHandler(handler)
 

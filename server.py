@@ -4,8 +4,10 @@
 
 JIM (JSON instant messaging) sends JSON objects over TCP, in UTF-8, one directly after another. One `recv`
 may return half of a message, or several messages. A message begins with { and ends with the } that closes it.
-
 After an invalid presence, the conversation goes on; after bytes that are not a JSON object, it ends.
+A selector reports the sockets for which bytes have arrived in the system's buffer. Each of these clients gets
+a turn: receive one message, send one response. No turn waits for a client, so nobody can hold up the others.
+
 Client and server have some functions in common. Both files repeat them, so that each can be copied alone.
 """
 
@@ -99,11 +101,11 @@ WHITESPACE = b" \t\r\n"  # JSON allows it before and after a message
 
 
 def refuse_nan(name: str) -> None:
-    """Raise ProtocolError: JSON does not allow NaN and Infinity. PARSER calls this if it finds one."""
+    """Raise ProtocolError: JSON does not allow NaN and Infinity, which Python's parser would accept."""
     raise ProtocolError(f"not JSON: {name} is not allowed")
 
 
-PARSER = json.JSONDecoder(parse_constant=refuse_nan)  # in all else the parser that `json.loads` uses
+PARSER = json.JSONDecoder(parse_constant=refuse_nan)  # as in `json.loads`, but for NaN it calls `refuse_nan`
 
 
 def take_message(data: bytes) -> tuple[Message | None, bytes]:
@@ -115,7 +117,7 @@ def take_message(data: bytes) -> tuple[Message | None, bytes]:
     data = data.lstrip(WHITESPACE)
     if data and not data.startswith(b"{"):
         raise ProtocolError(f"a message is a JSON object and cannot start with {data[:1]!r}")
-    # `data` may end inside a character. "replace" turns such bytes, and all invalid ones, into "\ufffd".
+    # "replace" puts "\ufffd" for bytes that are not UTF-8: at the end of `data`, perhaps half a character.
     text = data.decode("utf-8", "replace")[:MAX_MESSAGE]
     try:
         # Like `loads`, but `raw_decode` allows more text after the message and also returns where it ends.
@@ -126,8 +128,7 @@ def take_message(data: bytes) -> tuple[Message | None, bytes]:
         if len(text) == MAX_MESSAGE:
             raise ProtocolError(f"the message is longer than {MAX_MESSAGE} characters") from error
         return None, data
-    # If "\ufffd" has taken the place of a byte, the bytes of the message are not those that have arrived.
-    used = text[:end].encode("utf-8")
+    used = text[:end].encode("utf-8")  # the bytes of the message, if none of them was replaced
     if not data.startswith(used):
         raise ProtocolError("the message is not UTF-8")
     return message, data[len(used) :]
@@ -135,8 +136,8 @@ def take_message(data: bytes) -> tuple[Message | None, bytes]:
 
 def is_incomplete(text: str) -> bool:
     """Return whether the first bracket of `text` is still open, and none is closed by the wrong kind: {]."""
-    text = text.replace("\\\\", "")  # remove escaped backslashes first: in "a\\" the quote is not escaped
-    text = text.replace('\\"', "")  # remove escaped quotes
+    text = text.replace(r"\\", "")  # remove escaped backslashes first: in "a\\" the quote is not escaped
+    text = text.replace(r"\"", "")  # remove escaped quotes
     open_brackets = []
     in_string = False  # brackets in strings do not count
     for char in text:
@@ -171,15 +172,15 @@ def client_name(address: Any) -> str:
     if not address:  # on macOS, `accept` returns None for a client that has already left
         return "unknown client"
     host = address[0]
-    if host.startswith("::ffff:"):  # an IPv4 address in the form of an IPv6 address
+    if host.startswith("::ffff:"):  # so an IPv6 socket writes an IPv4 address
         host = host[len("::ffff:") :]
     return f"{host} port {address[1]}"
 
 
 def receive_message(client: Client) -> Message | None:
     """Return one message, or None if incomplete. Raises ProtocolError, ConnectionError, BlockingIOError."""
-    # Only look at the bytes (MSG_PEEK); below, remove those of one message. If we removed a second one, too,
-    # the selector (see Server) would not report this client again, for it looks into the system's buffer.
+    # MSG_PEEK: look at the bytes, but leave them in the system's buffer. Below, take those of one message. If
+    # we took a second one, too, the selector would not report this client again: it looks into that buffer.
     piece = client.sock.recv(RECEIVE_BYTES, socket.MSG_PEEK)
     if not piece and client.data:
         raise ProtocolError("the message is cut short")
@@ -193,8 +194,8 @@ def receive_message(client: Client) -> Message | None:
     else:
         client.data = b""
         end = len(piece) - len(rest)  # the message ends inside `piece`, and `rest` follows
-    removed = client.sock.recv(end)
-    LOG.debug("received from %s: %s", client.name, removed.decode("utf-8", "backslashreplace"))
+    taken = client.sock.recv(end)
+    LOG.debug("received from %s: %s", client.name, taken.decode("utf-8", "backslashreplace"))
     return message
 
 
@@ -203,7 +204,7 @@ def send_message(client: Client, message: Message) -> None:
     text = json.dumps(message, ensure_ascii=False)  # "Ж" stays "Ж" and does not become \u0416
     try:
         client.sock.sendall(text.encode("utf-8"))
-    except BlockingIOError as error:  # thousands of responses wait to be read; the system takes no more
+    except BlockingIOError as error:  # not this kind: it means "nothing has arrived" in `serve_client`
         raise OSError("it does not read its responses") from error
     LOG.debug("sent to %s: %s", client.name, text)
 
@@ -224,11 +225,7 @@ except ImportError:  # on Windows, a selector can watch 512 sockets: 511 clients
 
 
 class Server:
-    """Serves the clients of a listening socket in one thread.
-
-    A selector watches all sockets and reports those that can be read. Each of these clients gets a turn:
-    receive one message, send one response. No turn waits for a client, so no client can hold up the others.
-    """
+    """Serves the clients of a listening socket."""
 
     def __init__(self, listener: socket.socket) -> None:
         """Prepare to accept clients from `listener`, which the caller has to close."""
@@ -236,7 +233,7 @@ class Server:
         self.listener = listener
         self.clients: set[Client] = set()
         self.selector = selectors.DefaultSelector()
-        self.selector.register(listener, selectors.EVENT_READ, data=None)  # `select` will give `data` back
+        self.selector.register(listener, selectors.EVENT_READ, data=None)  # `select` gives `data` back
         self.next_check = monotonic() + CHECK_INTERVAL
         self.next_report = monotonic()  # when it may next be reported that a client cannot be accepted
 
@@ -248,45 +245,48 @@ class Server:
         finally:
             for client in self.clients:
                 client.sock.close()
+            self.selector.close()
 
     def serve_once(self) -> None:
         """Wait until something can be read, but not longer than CHECK_INTERVAL; read it and answer."""
-        for key, _ in self.selector.select(CHECK_INTERVAL):  # a pair for each socket: key and event
-            if key.data is None:  # the listener was registered with None, a client with its Client
+        for key, _ in self.selector.select(CHECK_INTERVAL):  # for each socket, a key and its event
+            if key.data is None:  # the listener is registered with None, a client with its Client
                 self.accept_clients()
             else:
                 self.serve_client(key.data)
         if monotonic() >= self.next_check:
             self.check_clients()
-        flush_log()
+        flush_log()  # the log collects lines: write them once in each turn of this loop
 
     def accept_clients(self) -> None:
-        """Accept the clients who are waiting, but not more than MAX_ACCEPTS in one turn."""
+        """Accept the clients who are waiting: MAX_ACCEPTS at most, and only as long as there is room."""
+        room = MAX_CLIENTS - len(self.clients)
+        if room <= 0:
+            self.pause("there is no room for more")
+            return
         try:
-            for _ in range(MAX_ACCEPTS):
+            for _ in range(min(room, MAX_ACCEPTS)):
                 self.accept_client()
         except BlockingIOError:  # nobody is waiting any more
             return
-        except OSError as error:  # there is no room, or this client has already left
-            self.pause(error)
-
-    def pause(self, error: OSError) -> None:
-        """Report, at most once in REPORT_INTERVAL, that a client cannot be accepted; sleep a moment."""
-        if monotonic() >= self.next_report:
-            self.next_report = monotonic() + REPORT_INTERVAL
-            LOG.error("cannot accept a client, %d are connected: %s", len(self.clients), error)
-        sleep(PAUSE)  # the selector goes on reporting the waiting client: do not use a whole processor
+        except OSError as error:  # for example, this client has already left
+            self.pause(str(error))
 
     def accept_client(self) -> None:
         """Accept one client and give it its first turn. Raises BlockingIOError, OSError."""
-        if len(self.clients) >= MAX_CLIENTS:
-            raise OSError("there is no room for more")
         sock, address = self.listener.accept()
         client = Client(sock, address)
         self.selector.register(sock, selectors.EVENT_READ, data=client)
         self.clients.add(client)
         LOG.debug("connected: %s", client.name)
         self.serve_client(client)  # most clients send immediately
+
+    def pause(self, reason: str) -> None:
+        """Report, at most once in REPORT_INTERVAL, that a client cannot be accepted; sleep a moment."""
+        if monotonic() >= self.next_report:
+            self.next_report = monotonic() + REPORT_INTERVAL
+            LOG.error("cannot accept a client, %d are connected: %s", len(self.clients), reason)
+        sleep(PAUSE)  # otherwise the loop would use a whole processor for as long as the client waits
 
     def serve_client(self, client: Client) -> None:
         """Give a client its turn. Any error ends here and affects no other client."""
@@ -295,14 +295,14 @@ class Server:
                 self.ignore_input(client)
             else:
                 self.answer_message(client)
-        except ProtocolError as error:  # what it has sent is not a JSON object
+        except ProtocolError as error:  # from `receive_message`: it has not sent a JSON object
             LOG.warning("refused %s: %s: received %s", client.name, error, client.data)
             self.finish(client, create_error(400, str(error)))
-        except BlockingIOError:  # it has just been accepted, and has sent nothing yet
+        except BlockingIOError:  # (an OSError) nothing has arrived yet
             return
-        except ConnectionError:  # it has left
+        except ConnectionError:  # (an OSError) it has left
             self.drop(client)
-        except OSError as error:  # any other OSError: the network has failed, or the client does not read
+        except OSError as error:  # any other: the network has failed, or the client does not read
             LOG.warning("lost %s: %s", client.name, error)
             self.drop(client)
         except Exception:  # the server itself has failed
@@ -326,7 +326,8 @@ class Server:
     def finish(self, client: Client, last_response: Message | None = None) -> None:
         """Send a client its last response, if there is one; then wait until it closes, or CLOSING_TIMEOUT.
 
-        If we closed first, with bytes unread, the connection would be broken off, and the response lost.
+        If we closed while bytes of the client are unread, TCP would reset the connection, and the response
+        might be lost. So we only send no more (SHUT_WR), and read until the client closes.
         """
         client.closing = True
         client.deadline = monotonic() + CLOSING_TIMEOUT
@@ -367,7 +368,7 @@ class Server:
 def open_listener(address: str, port: int) -> socket.socket:
     """Return a socket that listens on `address`, or on all addresses for "". Raises OSError, UnicodeError."""
     # `create_server` is `socket`, `bind` and `listen` in one call. AF_INET is IPv4, AF_INET6 is IPv6.
-    if not address and socket.has_dualstack_ipv6():  # an IPv6 socket can serve both
+    if not address and socket.has_dualstack_ipv6():  # an IPv6 socket can also take IPv4 clients
         return socket.create_server(("", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True)
     family = socket.AF_INET6 if ":" in address else socket.AF_INET  # ::1 is IPv6, 127.0.0.1 is IPv4
     return socket.create_server((address, port), family=family, backlog=BACKLOG)
@@ -382,7 +383,7 @@ def describe_error(error: OSError | UnicodeError, address: str, port: int) -> st
         return f"{address} is not an address of this machine: omit -a to listen on all of them"
     if code == errno.EACCES:  # the port is below 1024, or Windows keeps it for another program
         return f"the system does not allow port {port}: choose another, for example with -p 8888"
-    return f"cannot listen on {address or 'all addresses'} port {port}: {error}"
+    return f"cannot serve on {address or 'all addresses'} port {port}: {error}"
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -417,7 +418,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def stop(number: int, frame: object) -> None:
-    """Stop the server; Python calls this, with arguments that we do not need, when a signal arrives."""
+    """Stop the server; Python calls this, with two arguments that we do not need, when a signal arrives."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ignore a second signal: it would interrupt the closing
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt

@@ -5,7 +5,6 @@ INFO and ERROR are about the server itself, DEBUG and WARNING are about one of i
 The client's file repeats some of these functions, so that each side can be copied alone.
 """
 
-import contextlib
 import glob
 import logging
 import os
@@ -13,7 +12,7 @@ import os
 LOG_FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "log")
 LINE_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"  # the logger's name is that of the script
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")  # what --log-level may be
-MAX_FILE_BYTES = 100 * 1024 * 1024  # of one day
+MAX_FILE_BYTES = 100 * 1024 * 1024  # 100 MB for the file of one day
 MAX_LINES = 1000  # collected before they are written
 KEPT_FILES = 30  # files of earlier days
 
@@ -37,9 +36,9 @@ def append(path: str, text: str) -> None:
     """Append `text` to a file; if its last line was cut off, begin a new line. Raises OSError."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "a+b") as file:  # "a": each write goes to the end; "+": we can also read; "b": bytes
-        if file.tell() > 0:  # the file is not empty: our position in it is its end
+        if file.tell() > 0:  # the file is not empty: "a" starts at its end
             file.seek(-1, os.SEEK_END)  # go to the last byte, and read it
-            if file.read() != b"\n":  # the last line was cut off, because the disk was full
+            if file.read() != b"\n":  # the last line was cut off, for example by a full disk
                 file.write(b"\n")
         file.write(text.encode("utf-8"))
 
@@ -50,7 +49,7 @@ def is_about_server(record: logging.LogRecord) -> bool:
 
 
 class DailyFileHandler(logging.Handler):
-    """Collects lines; `flush` appends them to the file of their day, log/server.YYYY-MM-DD.log."""
+    """Collects lines; `write` appends them to the file of their day, log/server.YYYY-MM-DD.log."""
 
     def __init__(self) -> None:
         """Start without lines."""
@@ -59,7 +58,7 @@ class DailyFileHandler(logging.Handler):
         self.path = ""  # the file of this day
         self.lines: list[str] = []
         self.full = False  # whether the file of this day is full
-        self.reported: list[str] = []  # the problems that have been reported on this day
+        self.reported: list[str] = []  # the problems that have been reported
 
     def emit(self, record: logging.LogRecord) -> None:
         """Collect one line; logging calls this for each record."""
@@ -67,57 +66,56 @@ class DailyFileHandler(logging.Handler):
         day = line[:10]  # a line begins with its date
         if day != self.day:
             self.begin_day(day)
-        if self.full and not is_about_server(record):  # a full file only takes what is about the server
+        if self.full and not is_about_server(record):  # a full file takes only what is about the server
             return
         self.lines.append(line)
         if len(self.lines) >= MAX_LINES:
-            self.flush()
+            self.write()
 
     def begin_day(self, day: str) -> None:
         """Write the lines of the day before; then collect those of `day`."""
-        self.flush()  # if this reports a problem, `emit` is called, and `lines` is already empty
+        self.write()
         self.day = day
         self.path = os.path.join(LOG_FOLDER, f"server.{day}.log")
         self.full = False
-        self.reported = []
         delete_old_files(self.path)
 
-    def flush(self) -> None:
-        """Append the lines to the file of their day; if that fails, they are lost."""
+    def write(self) -> str:
+        """Append the lines to the file of their day; return the problem if there is one, otherwise ""."""
         text = "".join(self.lines)
         self.lines = []
         if not text:
-            return
+            return ""
         try:
             append(self.path, text)
             self.full = os.path.getsize(self.path) >= MAX_FILE_BYTES
-            if self.full:
-                self.report(f"the log {self.path} is full: until midnight it takes only INFO and ERROR")
         except OSError as error:
-            self.report(f"cannot write the log {self.path}, records are lost: {error}")
-
-    def report(self, problem: str) -> None:
-        """Log a problem, but only once a day."""
-        if problem not in self.reported:
-            self.reported.append(problem)
-            LOG.error(problem)  # shows it on the console, and calls `emit`, which collects it
+            return f"cannot write the log {self.path}, records are lost: {error}"
+        if self.full:
+            return f"the log {self.path} is full: until midnight it takes only INFO and ERROR"
+        return ""
 
 
 def delete_old_files(path: str) -> None:
     """Of the log files that are older than `path`, keep the newest KEPT_FILES and delete the others."""
-    pattern = os.path.join(glob.escape(LOG_FOLDER), "server.????-??-??.log")  # ?: any character
+    pattern = os.path.join(glob.escape(LOG_FOLDER), "server.????-??-??.log")  # the folder may contain a ?
     older = [other for other in sorted(glob.glob(pattern)) if other < path]  # dates sort as text does
     for old in older[:-KEPT_FILES]:  # all but the last 30
-        with contextlib.suppress(OSError):  # ignore it: on Windows, another program may have the file open
+        try:
             os.remove(old)
+        except OSError:  # on Windows, another program may have it open
+            pass
 
 
 FILE_HANDLER = DailyFileHandler()
 
 
 def flush_log() -> None:
-    """Write the collected lines to the file."""
-    FILE_HANDLER.flush()
+    """Write the collected lines to the file; report each problem once."""
+    problem = FILE_HANDLER.write()
+    if problem and problem not in FILE_HANDLER.reported:
+        FILE_HANDLER.reported.append(problem)
+        LOG.error(problem)
 
 
 def configure_log(level: str = "DEBUG") -> None:

@@ -586,9 +586,9 @@ class DescribeError(Case):
 
     def test_other_errors_come_in_the_words_of_the_system(self):
         error = OSError(errno.EADDRNOTAVAIL, "no")
-        text = f"cannot listen on all addresses port 80: {error}"
+        text = f"cannot serve on all addresses port 80: {error}"
         self.assertEqual(server.describe_error(error, "", 80), text)
-        self.assertEqual(server.describe_error(UnicodeError("no"), "x", 80), "cannot listen on x port 80: no")
+        self.assertEqual(server.describe_error(UnicodeError("no"), "x", 80), "cannot serve on x port 80: no")
 
 
 class ParseArgs(Case):
