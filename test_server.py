@@ -705,7 +705,7 @@ class DailyFile(LogCase):
 
     def test_last_30_files_of_earlier_days_are_kept_and_other_files_are_left_alone(self):
         others = ["client.log", "my server.2019-12-31.log", "server.2019-12-31.log.old", "server.log"]
-        self.make_files(*EARLIER, *others)
+        self.make_files(*EARLIER, self.file.name, *others)
         self.log("text")
         self.assertEqual(self.files(), sorted([*EARLIER[1:], self.file.name, *others]))
 

@@ -283,7 +283,7 @@ class Readme:
             for path, text in texts.items():
                 path.write_text(text.replace(f"\n{old}", f"\n{new}"), "utf-8")
             faults += [] if any(f"\n{old}" in text for text in texts.values()) else [f"no such line: {old}"]
-            self.known.add(new)
+            self.known.update((old, new))
         return faults + run(folder, "-c", test)[0]
 
     def check_text(self, speller: str) -> None:
