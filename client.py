@@ -25,7 +25,7 @@ STATUS = "Yep, I am here!"  # JIM's own example
 MAX_PORT = 65535  # from TCP
 MAX_NAME = 25  # characters of an account name; from JIM
 MAX_MESSAGE = 640  # characters of a message; from JIM
-EXCHANGE_TIMEOUT = 10  # seconds from the start to the response; also for connecting to one address
+EXCHANGE_TIMEOUT = 10  # seconds for connecting, sending and receiving
 STEP = 0.5  # seconds that one `recv` waits: on Windows, Ctrl+C has no effect before it returns
 
 Message = Dict[str, Any]  # a JSON object: its fields by name, with values of any type
@@ -61,7 +61,7 @@ def process_response(message: Message) -> str:
     if "response" not in message:
         raise ProtocolError("'response' is missing")
     code = message["response"]
-    if not isinstance(code, int) or code not in MEANINGS:  # first the type: a list cannot be looked up
+    if not isinstance(code, int) or code not in MEANINGS:  # first the type: `[] in MEANINGS` raises TypeError
         shown = repr(code)[:20]  # it may be very long
         raise ProtocolError(f"'response' must be a number, one of JIM's codes, not {shown}")
     text = message.get("alert") or message.get("error") or MEANINGS[code]
@@ -72,16 +72,16 @@ def process_response(message: Message) -> str:
 # The wire: bytes in, messages out, and back.
 
 RECEIVE_BYTES = 400  # bytes that one `recv` may return: a typical message and some more
-MAX_STEPS = 3000  # then give up: the log must not grow for as long as a server sends
+MAX_STEPS = 3000  # then the client gives up: a server that sends without end must not fill the log
 WHITESPACE = b" \t\r\n"  # JSON allows it before and after a message
 
 
-def refuse_nan(name: str) -> None:
-    """Raise ProtocolError: JSON does not allow NaN and Infinity, which Python's parser would accept."""
-    raise ProtocolError(f"not JSON: {name} is not allowed")
+def refuse_nan(constant: str) -> None:
+    """Raise ProtocolError. PARSER calls this with "NaN" or "Infinity", which JSON does not allow."""
+    raise ProtocolError(f"not JSON: {constant} is not allowed")
 
 
-PARSER = json.JSONDecoder(parse_constant=refuse_nan)  # as in `json.loads`, but for NaN it calls `refuse_nan`
+PARSER = json.JSONDecoder(parse_constant=refuse_nan)  # otherwise the same as in `json.loads`
 
 
 def take_message(data: bytes) -> tuple[Message | None, bytes]:
@@ -93,7 +93,7 @@ def take_message(data: bytes) -> tuple[Message | None, bytes]:
     data = data.lstrip(WHITESPACE)
     if data and not data.startswith(b"{"):
         raise ProtocolError(f"a message is a JSON object and cannot start with {data[:1]!r}")
-    # "replace" puts "\ufffd" for bytes that are not UTF-8: at the end of `data`, perhaps half a character.
+    # "replace": bytes that are not UTF-8 become "\ufffd". At the end, this may be only half a character.
     text = data.decode("utf-8", "replace")[:MAX_MESSAGE]
     try:
         # Like `loads`, but `raw_decode` allows more text after the message and also returns where it ends.
@@ -104,7 +104,7 @@ def take_message(data: bytes) -> tuple[Message | None, bytes]:
         if len(text) == MAX_MESSAGE:
             raise ProtocolError(f"the message is longer than {MAX_MESSAGE} characters") from error
         return None, data
-    used = text[:end].encode("utf-8")  # the bytes of the message, if none of them was replaced
+    used = text[:end].encode("utf-8")  # encode it again: this gives other bytes if some have been replaced
     if not data.startswith(used):
         raise ProtocolError("the message is not UTF-8")
     return message, data[len(used) :]
@@ -191,7 +191,7 @@ def describe_error(error: Exception, address: str, port: int) -> str:
     server = f"{address} port {port}"
     if isinstance(error, ProtocolError):
         return f"{server} does not speak JIM: {error}"
-    if isinstance(error, (socket.gaierror, UnicodeError)):  # the name was not found, or cannot be one: a..b
+    if isinstance(error, (socket.gaierror, UnicodeError)):  # no such name; no possible name, as a..b
         return f"unknown server {address}: check the name, or give an IP address"
     if isinstance(error, socket.timeout):
         return f"no answer from {server} in {EXCHANGE_TIMEOUT} s: does a JIM server run there?"

@@ -50,9 +50,7 @@ class LogFileHandler(logging.Handler):
         try:
             append(LOG_FILE, self.format(record) + "\n")
         except OSError as error:
-            LOG.removeHandler(
-                self
-            )  # otherwise, LOG.error would call this `emit` again, which would fail again
+            LOG.removeHandler(self)  # or LOG.error would call `emit` again; now only the console is left
             LOG.error("cannot write the log %s: %s", LOG_FILE, error)
 
 

@@ -83,7 +83,7 @@ JSON_TYPES = {  # Python's types, and what JSON calls them
 
 
 def check_field(fields: Message, name: str, wanted: str, longest: int | None = None) -> None:
-    """Raise ProtocolError unless the field `name` is `wanted`, for example "a string", and not too long."""
+    """Check that the field `name` is `wanted`, such as "a string", and not too long; raise ProtocolError."""
     if name not in fields:
         raise ProtocolError(f"'{name}' is missing")
     value = fields[name]
@@ -100,12 +100,12 @@ RECEIVE_BYTES = 400  # bytes that one `recv` may return: a typical message and s
 WHITESPACE = b" \t\r\n"  # JSON allows it before and after a message
 
 
-def refuse_nan(name: str) -> None:
-    """Raise ProtocolError: JSON does not allow NaN and Infinity, which Python's parser would accept."""
-    raise ProtocolError(f"not JSON: {name} is not allowed")
+def refuse_nan(constant: str) -> None:
+    """Raise ProtocolError. PARSER calls this with "NaN" or "Infinity", which JSON does not allow."""
+    raise ProtocolError(f"not JSON: {constant} is not allowed")
 
 
-PARSER = json.JSONDecoder(parse_constant=refuse_nan)  # as in `json.loads`, but for NaN it calls `refuse_nan`
+PARSER = json.JSONDecoder(parse_constant=refuse_nan)  # otherwise the same as in `json.loads`
 
 
 def take_message(data: bytes) -> tuple[Message | None, bytes]:
@@ -117,7 +117,7 @@ def take_message(data: bytes) -> tuple[Message | None, bytes]:
     data = data.lstrip(WHITESPACE)
     if data and not data.startswith(b"{"):
         raise ProtocolError(f"a message is a JSON object and cannot start with {data[:1]!r}")
-    # "replace" puts "\ufffd" for bytes that are not UTF-8: at the end of `data`, perhaps half a character.
+    # "replace": bytes that are not UTF-8 become "\ufffd". At the end, this may be only half a character.
     text = data.decode("utf-8", "replace")[:MAX_MESSAGE]
     try:
         # Like `loads`, but `raw_decode` allows more text after the message and also returns where it ends.
@@ -128,7 +128,7 @@ def take_message(data: bytes) -> tuple[Message | None, bytes]:
         if len(text) == MAX_MESSAGE:
             raise ProtocolError(f"the message is longer than {MAX_MESSAGE} characters") from error
         return None, data
-    used = text[:end].encode("utf-8")  # the bytes of the message, if none of them was replaced
+    used = text[:end].encode("utf-8")  # encode it again: this gives other bytes if some have been replaced
     if not data.startswith(used):
         raise ProtocolError("the message is not UTF-8")
     return message, data[len(used) :]
@@ -172,7 +172,7 @@ def client_name(address: Any) -> str:
     if not address:  # on macOS, `accept` returns None for a client that has already left
         return "unknown client"
     host = address[0]
-    if host.startswith("::ffff:"):  # so an IPv6 socket writes an IPv4 address
+    if host.startswith("::ffff:"):  # an IPv6 socket shows 1.2.3.4 as ::ffff:1.2.3.4
         host = host[len("::ffff:") :]
     return f"{host} port {address[1]}"
 
@@ -204,7 +204,9 @@ def send_message(client: Client, message: Message) -> None:
     text = json.dumps(message, ensure_ascii=False)  # "Ж" stays "Ж" and does not become \u0416
     try:
         client.sock.sendall(text.encode("utf-8"))
-    except BlockingIOError as error:  # not this kind: it means "nothing has arrived" in `serve_client`
+    except (
+        BlockingIOError
+    ) as error:  # the buffer is full; for `serve_client`, this would mean: nothing arrived
         raise OSError("it does not read its responses") from error
     LOG.debug("sent to %s: %s", client.name, text)
 
@@ -233,7 +235,7 @@ class Server:
         self.listener = listener
         self.clients: set[Client] = set()
         self.selector = selectors.DefaultSelector()
-        self.selector.register(listener, selectors.EVENT_READ, data=None)  # `select` gives `data` back
+        self.selector.register(listener, selectors.EVENT_READ, data=None)  # clients have a Client as `data`
         self.next_check = monotonic() + CHECK_INTERVAL
         self.next_report = monotonic()  # when it may next be reported that a client cannot be accepted
 
@@ -249,8 +251,8 @@ class Server:
 
     def serve_once(self) -> None:
         """Wait until something can be read, but not longer than CHECK_INTERVAL; read it and answer."""
-        for key, _ in self.selector.select(CHECK_INTERVAL):  # for each socket, a key and its event
-            if key.data is None:  # the listener is registered with None, a client with its Client
+        for key, _ in self.selector.select(CHECK_INTERVAL):  # of (key, event) we need the key
+            if key.data is None:  # what was given to `register`
                 self.accept_clients()
             else:
                 self.serve_client(key.data)
@@ -263,7 +265,6 @@ class Server:
         room = MAX_CLIENTS - len(self.clients)
         if room <= 0:
             self.pause("there is no room for more")
-            return
         try:
             for _ in range(min(room, MAX_ACCEPTS)):
                 self.accept_client()
@@ -286,7 +287,7 @@ class Server:
         if monotonic() >= self.next_report:
             self.next_report = monotonic() + REPORT_INTERVAL
             LOG.error("cannot accept a client, %d are connected: %s", len(self.clients), reason)
-        sleep(PAUSE)  # otherwise the loop would use a whole processor for as long as the client waits
+        sleep(PAUSE)  # the selector reports this client again at once; do not use a whole processor for that
 
     def serve_client(self, client: Client) -> None:
         """Give a client its turn. Any error ends here and affects no other client."""
@@ -298,9 +299,9 @@ class Server:
         except ProtocolError as error:  # from `receive_message`: it has not sent a JSON object
             LOG.warning("refused %s: %s: received %s", client.name, error, client.data)
             self.finish(client, create_error(400, str(error)))
-        except BlockingIOError:  # (an OSError) nothing has arrived yet
+        except BlockingIOError:  # the first special kind of OSError: nothing has arrived yet
             return
-        except ConnectionError:  # (an OSError) it has left
+        except ConnectionError:  # the second: it has left
             self.drop(client)
         except OSError as error:  # any other: the network has failed, or the client does not read
             LOG.warning("lost %s: %s", client.name, error)
@@ -326,15 +327,14 @@ class Server:
     def finish(self, client: Client, last_response: Message | None = None) -> None:
         """Send a client its last response, if there is one; then wait until it closes, or CLOSING_TIMEOUT.
 
-        If we closed while bytes of the client are unread, TCP would reset the connection, and the response
-        might be lost. So we only send no more (SHUT_WR), and read until the client closes.
+        Closing now, with bytes unread, would break the connection off, and the response might be lost.
         """
         client.closing = True
         client.deadline = monotonic() + CLOSING_TIMEOUT
         try:
             if last_response is not None:
                 send_message(client, last_response)
-            client.sock.shutdown(socket.SHUT_WR)  # the client's `recv` will return b""
+            client.sock.shutdown(socket.SHUT_WR)  # we send no more: the client's `recv` will return b""
         except OSError:
             self.drop(client)
 
@@ -355,7 +355,7 @@ class Server:
         """Drop the clients whose time is over."""
         now = monotonic()
         self.next_check = now + CHECK_INTERVAL
-        for client in list(self.clients):
+        for client in list(self.clients):  # a copy, for `drop` changes the set
             if client.deadline <= now:
                 if not client.closing:
                     LOG.warning("dropped %s: no complete message in %d s", client.name, MESSAGE_TIMEOUT)
@@ -418,7 +418,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def stop(number: int, frame: object) -> None:
-    """Stop the server; Python calls this, with two arguments that we do not need, when a signal arrives."""
+    """Stop the server at Ctrl+C or `kill`. Python calls this with two arguments, which we do not need."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ignore a second signal: it would interrupt the closing
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt

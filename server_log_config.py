@@ -49,7 +49,7 @@ def is_about_server(record: logging.LogRecord) -> bool:
 
 
 class DailyFileHandler(logging.Handler):
-    """Collects lines; `write` appends them to the file of their day, log/server.YYYY-MM-DD.log."""
+    """Collects lines; `flush` appends them to the file of their day, log/server.YYYY-MM-DD.log."""
 
     def __init__(self) -> None:
         """Start without lines."""
@@ -58,6 +58,7 @@ class DailyFileHandler(logging.Handler):
         self.path = ""  # the file of this day
         self.lines: list[str] = []
         self.full = False  # whether the file of this day is full
+        self.problem = ""  # the last one, for example that the disk is full
         self.reported: list[str] = []  # the problems that have been reported
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -70,35 +71,34 @@ class DailyFileHandler(logging.Handler):
             return
         self.lines.append(line)
         if len(self.lines) >= MAX_LINES:
-            self.write()
+            self.flush()
 
     def begin_day(self, day: str) -> None:
         """Write the lines of the day before; then collect those of `day`."""
-        self.write()
+        self.flush()
         self.day = day
         self.path = os.path.join(LOG_FOLDER, f"server.{day}.log")
         self.full = False
         delete_old_files(self.path)
 
-    def write(self) -> str:
-        """Append the lines to the file of their day; return the problem if there is one, otherwise ""."""
+    def flush(self) -> None:
+        """Append the lines to the file of their day; if that fails, they are lost, and `problem` says why."""
         text = "".join(self.lines)
         self.lines = []
         if not text:
-            return ""
+            return
         try:
             append(self.path, text)
             self.full = os.path.getsize(self.path) >= MAX_FILE_BYTES
         except OSError as error:
-            return f"cannot write the log {self.path}, records are lost: {error}"
+            self.problem = f"cannot write the log {self.path}, records are lost: {error}"
         if self.full:
-            return f"the log {self.path} is full: until midnight it takes only INFO and ERROR"
-        return ""
+            self.problem = f"the log {self.path} is full: until midnight it takes only INFO and ERROR"
 
 
 def delete_old_files(path: str) -> None:
     """Of the log files that are older than `path`, keep the newest KEPT_FILES and delete the others."""
-    pattern = os.path.join(glob.escape(LOG_FOLDER), "server.????-??-??.log")  # the folder may contain a ?
+    pattern = os.path.join(glob.escape(LOG_FOLDER), "server.????-??-??.log")  # escape a ? in LOG_FOLDER
     older = [other for other in sorted(glob.glob(pattern)) if other < path]  # dates sort as text does
     for old in older[:-KEPT_FILES]:  # all but the last 30
         try:
@@ -112,7 +112,8 @@ FILE_HANDLER = DailyFileHandler()
 
 def flush_log() -> None:
     """Write the collected lines to the file; report each problem once."""
-    problem = FILE_HANDLER.write()
+    FILE_HANDLER.flush()
+    problem = FILE_HANDLER.problem
     if problem and problem not in FILE_HANDLER.reported:
         FILE_HANDLER.reported.append(problem)
         LOG.error(problem)
@@ -121,7 +122,7 @@ def flush_log() -> None:
 def configure_log(level: str = "DEBUG") -> None:
     """Write records of `level` (one of LEVELS) and above to the file, and INFO and ERROR to the console."""
     close_log()  # in case it was called before
-    LOG.setLevel("DEBUG" if level == "DEBUG" else "INFO")  # the console needs INFO
+    LOG.setLevel("DEBUG" if level == "DEBUG" else "INFO")  # the console shows INFO
     logging.logThreads = logging.logProcesses = False  # saves time: our lines do not show them
     console = logging.StreamHandler()
     console.addFilter(is_about_server)  # it shows only records for which this function returns True
