@@ -289,7 +289,6 @@ class ServerCase(Case):
         """Close the server and all its connections."""
         with mock.patch.object(self.server, "serve_once", side_effect=KeyboardInterrupt):
             self.assertRaises(KeyboardInterrupt, self.server.serve_forever)
-        self.server.selector.close()
 
     def connect(self, data=b""):
         """Return the socket of a client that has sent `data`."""
@@ -382,6 +381,7 @@ class Conversation(ServerCase):
         with mock.patch.object(self.server, "serve_once", side_effect=turns) as serve_once:
             self.assertRaises(KeyboardInterrupt, self.server.serve_forever)
         self.assertEqual((serve_once.call_count, client.sock.fileno()), (3, -1))
+        self.assertIsNone(self.server.selector.get_map())  # it is closed, too
 
 
 class Refusal(ServerCase):
@@ -503,9 +503,8 @@ class Room(ServerCase):
 
     def test_full_server_serves_its_clients_and_accepts_the_next_when_one_leaves(self):
         self.patch(server, "MAX_CLIENTS", 2)
-        first, second = self.connect(), self.connect()
+        first, second, third = self.connect(), self.connect(), self.connect(PRESENCE_BYTES)
         self.accepted(2)
-        third = self.connect(PRESENCE_BYTES)
         second.sendall(PRESENCE_BYTES)
         self.assertEqual(self.codes(second), [200])
         self.assertEqual(len(self.server.clients), 2)
@@ -669,7 +668,7 @@ EARLIER = [f"server.2020-01-{day:02}.log" for day in range(1, 32)]  # one file m
 
 
 class DailyFile(LogCase):
-    """DailyFileHandler.emit, begin_day, flush, report, delete_old_files, flush_log: a file for each day."""
+    """DailyFileHandler.emit, begin_day, flush, delete_old_files, flush_log: a file for each day."""
 
     def setUp(self):
         super().setUp()
