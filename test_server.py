@@ -512,10 +512,10 @@ class Room(ServerCase):
         self.assertEqual(self.codes(third), [200])
 
     def test_full_server_sleeps_a_little_so_that_its_loop_rests(self):
-        self.patch(server, "MAX_CLIENTS", 0)
-        self.connect()
-        self.serve_until(lambda: self.sleep.called)
-        self.sleep.assert_called_with(0.001)
+        for limit, calls in ((1, []), (0, [mock.call(0.001)])):
+            with mock.patch.object(server, "MAX_CLIENTS", limit):
+                self.server.accept_clients()
+            self.assertEqual(self.sleep.mock_calls, calls)
 
     def test_full_server_is_an_error_once_a_minute(self):
         self.patch(server, "MAX_CLIENTS", 0)
