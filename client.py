@@ -112,13 +112,15 @@ def take_message(data: bytes) -> tuple[Message | None, bytes]:
 
 def is_incomplete(text: str) -> bool:
     """Return whether the first bracket of `text` is still open, and none is closed by the wrong kind: {]."""
-    text = text.replace(r"\\", "")  # remove escaped backslashes first: in "a\\" the quote is not escaped
-    text = text.replace(r"\"", "")  # remove escaped quotes
+    # Escaped backslashes and quotes do not end a string: put another escape, \n, in their place.
+    text = text.replace(r"\\", r"\n").replace(r"\"", r"\n")
     open_brackets = []
     in_string = False  # brackets in strings do not count
     for char in text:
         if char == '"':
             in_string = not in_string
+        elif char == "\\" and not in_string:  # no further text can make this valid
+            return False
         elif char in "{[" and not in_string:
             open_brackets.append(char)
         elif char in "}]" and not in_string:

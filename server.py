@@ -136,13 +136,15 @@ def take_message(data: bytes) -> tuple[Message | None, bytes]:
 
 def is_incomplete(text: str) -> bool:
     """Return whether the first bracket of `text` is still open, and none is closed by the wrong kind: {]."""
-    text = text.replace(r"\\", "")  # remove escaped backslashes first: in "a\\" the quote is not escaped
-    text = text.replace(r"\"", "")  # remove escaped quotes
+    # Escaped backslashes and quotes do not end a string: put another escape, \n, in their place.
+    text = text.replace(r"\\", r"\n").replace(r"\"", r"\n")
     open_brackets = []
     in_string = False  # brackets in strings do not count
     for char in text:
         if char == '"':
             in_string = not in_string
+        elif char == "\\" and not in_string:  # no further text can make this valid
+            return False
         elif char in "{[" and not in_string:
             open_brackets.append(char)
         elif char in "}]" and not in_string:
@@ -297,7 +299,7 @@ class Server:
             else:
                 self.answer_message(client)
         except ProtocolError as error:  # from `receive_message`: it has not sent a JSON object
-            LOG.warning("refused %s: %s: received %s", client.name, error, client.data)
+            LOG.warning("refused %s: %s: received %r", client.name, error, client.data)
             self.finish(client, create_error(400, str(error)))
         except BlockingIOError:  # the first special kind of OSError: nothing has arrived yet
             return
@@ -325,16 +327,13 @@ class Server:
             LOG.warning("invalid message from %s: %s", client.name, response["error"])
 
     def finish(self, client: Client, last_response: Message | None = None) -> None:
-        """Send a client its last response, if there is one; then wait until it closes, or CLOSING_TIMEOUT.
-
-        Closing now, with bytes unread, would break the connection off, and the response might be lost.
-        """
+        """Send a client its last response, if there is one; then wait until it closes, or CLOSING_TIMEOUT."""
         client.closing = True
         client.deadline = monotonic() + CLOSING_TIMEOUT
         try:
             if last_response is not None:
                 send_message(client, last_response)
-            client.sock.shutdown(socket.SHUT_WR)  # we send no more: the client's `recv` will return b""
+            client.sock.shutdown(socket.SHUT_WR)  # send no more, but read on: `close` could lose the response
         except OSError:
             self.drop(client)
 
@@ -371,7 +370,8 @@ def open_listener(address: str, port: int) -> socket.socket:
     if not address and socket.has_dualstack_ipv6():  # an IPv6 socket can also take IPv4 clients
         return socket.create_server(("", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True)
     family = socket.AF_INET6 if ":" in address else socket.AF_INET  # ::1 is IPv6, 127.0.0.1 is IPv4
-    return socket.create_server((address, port), family=family, backlog=BACKLOG)
+    results = socket.getaddrinfo(address or "0.0.0.0", port, family, socket.SOCK_STREAM)  # look up a name
+    return socket.create_server(results[0][4], family=family, backlog=BACKLOG)  # [4]: address and port
 
 
 def describe_error(error: OSError | UnicodeError, address: str, port: int) -> str:
@@ -419,8 +419,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def stop(number: int, frame: object) -> None:
     """Stop the server at Ctrl+C or `kill`. Python calls this with two arguments, which we do not need."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ignore a second signal: it would interrupt the closing
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, lambda *_: None)  # a second signal does nothing: it would disturb the end
     raise KeyboardInterrupt
 
 

@@ -35,11 +35,11 @@ class OneLineFormatter(logging.Formatter):
 def append(path: str, text: str) -> None:
     """Append `text` to a file; if its last line was cut off, begin a new line. Raises OSError."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "a+b") as file:  # "a": each write goes to the end; "+": we can also read; "b": bytes
+    with open(path, "a+b", buffering=0) as file:  # append bytes, in one piece; "+": we can also read
         if file.tell() > 0:  # the file is not empty: "a" starts at its end
             file.seek(-1, os.SEEK_END)  # go to the last byte, and read it
-            if file.read() != b"\n":  # the last line was cut off, for example by a full disk
-                file.write(b"\n")
+            if file.read(1) != b"\n":  # the last line was cut off, for example by a full disk
+                text = "\n" + text
         file.write(text.encode("utf-8"))
 
 
