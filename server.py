@@ -420,7 +420,7 @@ def main(argv: list[str] | None = None) -> int:
 def stop(number: int, frame: object) -> None:
     """Stop the server at Ctrl+C or `kill`. Python calls this with two arguments, which we do not need."""
     for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, lambda *_: None)  # a second signal does nothing: it would disturb the end
+        signal.signal(each, signal.SIG_IGN)  # ignore a second signal: it would disturb the end
     raise KeyboardInterrupt
 
 
