@@ -253,6 +253,7 @@ class Server:
 
     def serve_once(self) -> None:
         """Wait until something can be read, but not longer than CHECK_INTERVAL; read it and answer."""
+        flush_log()  # the log collects lines: write them before waiting, once in each turn of this loop
         for key, _ in self.selector.select(CHECK_INTERVAL):  # of (key, event) we need the key
             if key.data is None:  # what was given to `register`
                 self.accept_clients()
@@ -260,7 +261,6 @@ class Server:
                 self.serve_client(key.data)
         if monotonic() >= self.next_check:
             self.check_clients()
-        flush_log()  # the log collects lines: write them once in each turn of this loop
 
     def accept_clients(self) -> None:
         """Accept the clients who are waiting: MAX_ACCEPTS at most, and only as long as there is room."""
