@@ -206,9 +206,8 @@ def send_message(client: Client, message: Message) -> None:
     text = json.dumps(message, ensure_ascii=False)  # "Ж" stays "Ж" and does not become \u0416
     try:
         client.sock.sendall(text.encode("utf-8"))
-    except (
-        BlockingIOError
-    ) as error:  # the buffer is full; for `serve_client`, this would mean: nothing arrived
+    except BlockingIOError as error:  # the system's buffer is full
+        # `serve_client` takes a BlockingIOError for "nothing has arrived": raise another kind.
         raise OSError("it does not read its responses") from error
     LOG.debug("sent to %s: %s", client.name, text)
 
