@@ -5,7 +5,7 @@
 JIM (JSON instant messaging) sends JSON objects over TCP, in UTF-8, one directly after another. One `recv`
 may return half of a message, or several messages. A message begins with { and ends with the } that closes it.
 
-Client and server have some functions in common. Both files repeat them, so that each can be copied alone.
+Both sides have some functions in common. Each file repeats them, so that each side can be copied alone.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ STATUS = "Yep, I am here!"  # JIM's own example
 MAX_PORT = 65535  # from TCP
 MAX_NAME = 25  # characters of an account name; from JIM
 MAX_MESSAGE = 640  # characters of a message; from JIM
-EXCHANGE_TIMEOUT = 10  # seconds for connecting, sending and receiving
-STEP = 0.5  # seconds that one `recv` waits: on Windows, Ctrl+C has no effect before it returns
+MAX_BYTES = 4 * MAX_MESSAGE  # in UTF-8, a character takes at most 4 bytes
+TIMEOUT = 10  # seconds for connecting, and again for the response
+STEP = 0.5  # seconds that one `recv` may wait: on Windows, Ctrl+C has no effect until it returns
 
 Message = Dict[str, Any]  # a JSON object: its fields by name, with values of any type
 
@@ -48,22 +49,21 @@ def create_presence(account_name: str = DEFAULT_NAME, status: str | None = None)
     return presence
 
 
+FIRST_REFUSAL = 400  # this code and all above it are refusals
 MEANINGS = {  # JIM's codes; the meaning is shown if a response has no text of its own
     100: "OK", 101: "OK", 200: "OK", 201: "OK", 202: "OK",
     400: "wrong request or JSON", 401: "not authorised", 402: "wrong login or password", 403: "blocked",
     404: "no such user or chat", 409: "already connected", 410: "offline", 500: "server error",
 }  # fmt: skip
-FIRST_REFUSAL = 400  # this code and all above it are refusals
 
 
 def process_response(message: Message) -> str:
     """Return a response as text, for example "200 : OK"; raise ProtocolError if it has no valid code."""
     if "response" not in message:
-        raise ProtocolError("'response' is missing")
+        raise ProtocolError(f"'response' is missing, the keys are {repr(list(message))[:60]}")
     code = message["response"]
-    if not isinstance(code, int) or code not in MEANINGS:  # first the type: `[] in MEANINGS` raises TypeError
-        shown = repr(code)[:20]  # it may be very long
-        raise ProtocolError(f"'response' must be a number, one of JIM's codes, not {shown}")
+    if type(code) is not int or code not in MEANINGS:  # first the type: 200.0 == 200, so it would be found
+        raise ProtocolError(f"'response' must be a number, one of JIM's codes, not {repr(code)[:20]}")
     text = message.get("alert") or message.get("error") or MEANINGS[code]
     LOG.debug("processed a response, code %d", code)
     return f"{code} : {text}"
@@ -71,9 +71,10 @@ def process_response(message: Message) -> str:
 
 # The wire: bytes in, messages out, and back.
 
-RECEIVE_BYTES = 400  # bytes that one `recv` may return: a typical message and some more
-MAX_STEPS = 3000  # then the client gives up: a server that sends without end must not fill the log
-WHITESPACE = b" \t\r\n"  # JSON allows it before and after a message
+RECEIVE_BYTES = 200  # bytes that one `recv` may return: a typical message and some more
+MAX_STEPS = 3000  # then give up: a server that sends without end must not fill the log
+IGNORED = b" \t\r\n\xef\xbb\xbf"  # bytes to skip around a message: whitespace, and UTF-8's byte order mark
+TOO_LONG = f"the message is longer than {MAX_MESSAGE} characters"
 
 
 def refuse_nan(constant: str) -> None:
@@ -87,66 +88,73 @@ PARSER = json.JSONDecoder(parse_constant=refuse_nan)  # otherwise the same as in
 def take_message(data: bytes) -> tuple[Message | None, bytes]:
     """Return the message at the start of `data`, and the bytes after it; (None, data) if it is incomplete.
 
-    For example, b'{"a": 1} {"b' gives {"a": 1} and b' {"b'. Raises ProtocolError if the message is not a
-    JSON object in UTF-8 of at most MAX_MESSAGE characters.
+    For example, b'{"a": 1} {"b' gives {"a": 1} and b'{"b'. Raises ProtocolError if the message is invalid.
     """
-    data = data.lstrip(WHITESPACE)
+    data = data.lstrip(IGNORED)
     if data and not data.startswith(b"{"):
         raise ProtocolError(f"a message is a JSON object and cannot start with {data[:1]!r}")
-    # "replace": bytes that are not UTF-8 become "\ufffd". At the end, this may be only half a character.
-    text = data.decode("utf-8", "replace")[:MAX_MESSAGE]
     try:
-        # Like `loads`, but `raw_decode` allows more text after the message and also returns where it ends.
-        message, end = PARSER.raw_decode(text)
-    except json.JSONDecodeError as error:
-        if not is_incomplete(text):
-            raise ProtocolError(f"not JSON at character {error.pos + 1}: {error.msg}") from error
-        if len(text) == MAX_MESSAGE:
-            raise ProtocolError(f"the message is longer than {MAX_MESSAGE} characters") from error
-        return None, data
-    used = text[:end].encode("utf-8")  # encode it again: this gives other bytes if some have been replaced
-    if not data.startswith(used):
-        raise ProtocolError("the message is not UTF-8")
-    return message, data[len(used) :]
+        return parse_message(data), b""  # a shortcut: most often, exactly one message has arrived
+    except ProtocolError:  # it is incomplete, or more follows, or it is invalid: look for its end
+        end = find_end(data[:MAX_BYTES])
+    if end > 0:
+        return parse_message(data[:end]), data[end:].lstrip(IGNORED)
+    if len(data) > MAX_BYTES:
+        raise ProtocolError(TOO_LONG)
+    return None, data
 
 
-def is_incomplete(text: str) -> bool:
-    """Return whether the first bracket of `text` is still open, and none is closed by the wrong kind: {]."""
-    # Escaped backslashes and quotes do not end a string: put another escape, \n, in their place.
-    text = text.replace(r"\\", r"\n").replace(r"\"", r"\n")
-    open_brackets = []
-    in_string = False  # brackets in strings do not count
-    for char in text:
-        if char == '"':
+def find_end(data: bytes) -> int:
+    """Return the length of the message at the start of `data`: 10 for b'{"a": "}"} {'; 0 if incomplete."""
+    depth = 0  # how many { are open
+    in_string = False  # { and } in strings do not count
+    escaped = False  # whether the character before was a backslash: then a " does not end the string
+    for length, char in enumerate(data.decode("latin-1"), start=1):  # latin-1: each byte is a character
+        if escaped:
+            escaped = False
+        elif char == "\\":
+            escaped = True
+        elif char == '"':
             in_string = not in_string
-        elif char == "\\" and not in_string:  # no further text can make this valid
-            return False
-        elif char in "{[" and not in_string:
-            open_brackets.append(char)
-        elif char in "}]" and not in_string:
-            pair = open_brackets.pop() + char
-            if pair not in ("{}", "[]"):  # the wrong kind
-                return False
-            if not open_brackets:  # the first bracket is closed
-                return False
-    return True
+        elif char == "{" and not in_string:
+            depth += 1
+        elif char == "}" and not in_string:
+            depth -= 1
+            if depth == 0:
+                return length
+    return 0
+
+
+def parse_message(data: bytes) -> Message:
+    """Return the object in `data`, which begins with {. Raises ProtocolError if it is not a valid message."""
+    try:
+        text = data.decode("utf-8")
+        if len(text) > MAX_MESSAGE:
+            raise ProtocolError(TOO_LONG)
+        message: Message = PARSER.decode(text)
+    except UnicodeDecodeError as error:
+        raise ProtocolError(f"not UTF-8: {error}") from error
+    except json.JSONDecodeError as error:
+        raise ProtocolError(f"not JSON: {error}") from error
+    return message
 
 
 def send_message(sock: socket.socket, message: Message) -> None:
     """Send `message`. Raises OSError if the connection fails."""
     text = json.dumps(message, ensure_ascii=False)  # "Ж" stays "Ж" and does not become \u0416
-    sock.sendall(text.encode("utf-8"))
+    sock.sendall(text.encode("utf-8", "replace"))  # what UTF-8 cannot express becomes "?"
     LOG.debug("sent %s", text)
 
 
-def receive_response(sock: socket.socket, deadline: float) -> Message:
-    """Return the server's response, in however many pieces it arrives; ignore what follows it.
+def receive_response(sock: socket.socket) -> Message:
+    """Return the server's response, in however many pieces it arrives.
 
     Raises ProtocolError if it is invalid, ConnectionError if the server closes instead, socket.timeout
-    when `monotonic()` reaches `deadline`, and OSError if the connection fails.
+    if it takes longer than TIMEOUT, and OSError if the connection fails.
     """
-    data = b""
-    for _ in range(MAX_STEPS):  # in each step, either take a message from `data` or receive more
+    deadline = monotonic() + TIMEOUT
+    data = b""  # received, but not yet a whole message
+    for _ in range(MAX_STEPS):  # each step takes a message from `data`, or receives more
         message, data = take_message(data)
         if message is None:
             piece = receive_piece(sock, deadline)
@@ -155,8 +163,8 @@ def receive_response(sock: socket.socket, deadline: float) -> Message:
             if not piece:
                 raise ConnectionError("the server has closed the connection")
             data += piece
-        elif "action" in message:  # it is a request, such as JIM's "probe"
-            LOG.debug("skipped a request")
+        elif "action" in message and "response" not in message:  # a request, such as JIM's "probe"
+            LOG.info("skipped a message that is no response: %s", message)
         else:
             return message
     raise ProtocolError(f"there is no response in {MAX_STEPS} steps")
@@ -168,7 +176,7 @@ def receive_piece(sock: socket.socket, deadline: float) -> bytes:
     while monotonic() < deadline:
         try:
             piece = sock.recv(RECEIVE_BYTES)
-        except socket.timeout:  # look at the clock and try again
+        except socket.timeout:  # only this step is over: look at the clock and try again
             continue
         LOG.debug("received %s", piece.decode("utf-8", "backslashreplace"))  # shows an invalid byte as \xff
         return piece
@@ -180,12 +188,11 @@ def receive_piece(sock: socket.socket, deadline: float) -> bytes:
 
 def exchange(address: str, port: int, message: Message) -> Message:
     """Return the response of a server to `message`. Raises OSError, ProtocolError, UnicodeError."""
-    deadline = monotonic() + EXCHANGE_TIMEOUT
     # `create_connection` makes a socket and connects it; it takes IPv4 and IPv6 addresses, and names.
-    with socket.create_connection((address, port), EXCHANGE_TIMEOUT) as sock:
+    with socket.create_connection((address, port), TIMEOUT) as sock:
         LOG.debug("connected to %s port %d", address, port)
         send_message(sock, message)
-        return receive_response(sock, deadline)
+        return receive_response(sock)
 
 
 def describe_error(error: Exception, address: str, port: int) -> str:
@@ -193,10 +200,10 @@ def describe_error(error: Exception, address: str, port: int) -> str:
     server = f"{address} port {port}"
     if isinstance(error, ProtocolError):
         return f"{server} does not speak JIM: {error}"
-    if isinstance(error, (socket.gaierror, UnicodeError)):  # no such name; no possible name, as a..b
-        return f"unknown server {address}: check the name, or give an IP address"
+    if isinstance(error, (socket.gaierror, UnicodeError)):  # no such name; it is malformed, like "a..b"
+        return f"unknown server {address}: check it; write the port after a space, not after a colon"
     if isinstance(error, socket.timeout):
-        return f"no answer from {server} in {EXCHANGE_TIMEOUT} s: does a JIM server run there?"
+        return f"no answer from {server} in {TIMEOUT} s: does a JIM server run there?"
     if isinstance(error, ConnectionRefusedError):  # first this kind of ConnectionError, then the others
         return f"nothing is listening on {server}: is the server running?"
     if isinstance(error, ConnectionError):
@@ -213,12 +220,15 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("addr", help="IP address or name of the server")
     parser.add_argument("port", nargs="?", type=int, default=DEFAULT_PORT, help="port (default: %(default)s)")
     parser.add_argument("-n", "--name", default=DEFAULT_NAME, help="account name (default: %(default)s)")
-    parser.add_argument("--log-level", choices=LEVELS, default="DEBUG", help="lowest level in the log file")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show all records on the console")
+    parser.add_argument("--log-level", choices=LEVELS, default="DEBUG", help="lowest level that is logged")
     arguments = parser.parse_args(argv)
+    if arguments.addr.isdigit():
+        parser.error(f"{arguments.addr} is no address: give the address first, then the port")
     if not 1 <= arguments.port <= MAX_PORT:
         parser.error(f"a port is a number from 1 to {MAX_PORT}, not {arguments.port}")
-    if not 1 <= len(arguments.name) <= MAX_NAME or not arguments.name.isprintable():
-        parser.error(f"a name is 1 to {MAX_NAME} printable characters, not {arguments.name!r}")
+    if not 1 <= len(arguments.name) <= MAX_NAME:
+        parser.error(f"a name has 1 to {MAX_NAME} characters, not {len(arguments.name)}")
     return arguments
 
 
@@ -240,9 +250,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the client; return its exit code."""
+    arguments = parse_args(argv)
     try:
-        arguments = parse_args(argv)
-        configure_log(arguments.log_level)
+        configure_log(arguments.log_level, arguments.verbose)
         return run(arguments)
     except KeyboardInterrupt:
         LOG.error("stopped by Ctrl+C")

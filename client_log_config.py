@@ -2,67 +2,74 @@
 
 Each record is one line, `<date-time> <level> <module> <message>`, whatever the other side sends.
 Nothing is written before `configure_log` is called, nor after `close_log`.
-The server's file repeats some of these functions, so that each side can be copied alone.
+The server's file repeats some of this, so that each side can be copied alone.
 """
+
+from __future__ import annotations
 
 import logging
 import os
+from typing import Any
 
 LOG_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "log", "client.log")
-LINE_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"  # the logger's name is that of the script
+LINE_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"  # the logger has the name of its script
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")  # what --log-level may be
 
 LOG = logging.getLogger("client")
-LOG.propagate = False  # only the handlers that are added below get its records
-LOG.addHandler(logging.NullHandler())  # this one does nothing; with none at all, logging would print warnings
+LOG.propagate = False  # do not pass records on to the root logger and its handlers
+LOG.addHandler(logging.NullHandler())  # does nothing; but with no handler at all, logging prints warnings
+
+
+def escape(text: str) -> str:
+    r"""Return `text` if it is printable, otherwise as `repr` shows it: a line break becomes \n."""
+    return text if text.isprintable() else repr(text)[1:-1]  # [1:-1] removes the quotes
 
 
 class OneLineFormatter(logging.Formatter):
-    """Formats each record as one line; otherwise a line break in a name could start a forged line."""
+    """Formats each record as one line, so that no name with a line break can forge a record.
 
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line; if it has unprintable characters, return it as `repr` shows it."""
-        line = super().format(record)  # first let logging make the line
-        if line.isprintable():
-            return line
-        return repr(line)[1:-1]  # a line break is now a backslash and an n; [1:-1] removes the quotes
+    A traceback follows in lines of its own.
+    """
 
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the line of a record. Logging calls `format`, and `format` calls this method."""
+        record.message = escape(record.message)
+        return super().formatMessage(record)
 
-def append(path: str, text: str) -> None:
-    """Append `text` to a file; if its last line was cut off, begin a new line. Raises OSError."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "a+b", buffering=0) as file:  # append bytes, in one piece; "+": we can also read
-        if file.tell() > 0:  # the file is not empty: "a" starts at its end
-            file.seek(-1, os.SEEK_END)  # go to the last byte, and read it
-            if file.read(1) != b"\n":  # the last line was cut off, for example by a full disk
-                text = "\n" + text
-        file.write(text.encode("utf-8"))
+    def formatException(self, ei: Any) -> str:
+        """Return a traceback, its lines indented, so that none looks like a record; `format` calls this."""
+        lines = super().formatException(ei).splitlines()
+        return "\n".join("    " + escape(line) for line in lines)
 
 
 class LogFileHandler(logging.Handler):
-    """Appends each record to the log file. If that fails, it reports the error and removes itself.
-
-    (logging's own FileHandler would show a traceback instead.)
-    """
+    """Appends each record to LOG_FILE. If that fails, it reports this once and removes itself."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Append one record; logging calls this for each record."""
+        """Append one record; logging calls this for each."""
         try:
-            append(LOG_FILE, self.format(record) + "\n")
+            line = self.format(record)
+            os.makedirs(os.path.dirname(LOG_FILE), exist_ok=True)
+            with open(LOG_FILE, "a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(line + "\n")
         except OSError as error:
-            LOG.removeHandler(self)  # or LOG.error would call `emit` again; now only the console is left
+            LOG.removeHandler(self)  # otherwise LOG.error would come back here, without end
             LOG.error("cannot write the log %s: %s", LOG_FILE, error)
+        except Exception:  # a mistake in a call of LOG, for example the wrong number of values
+            self.handleError(record)  # logging shows where it is
 
 
-def configure_log(level: str = "DEBUG") -> None:
-    """Write records of `level` (one of LEVELS) and above to the file, and INFO and above to the console."""
+def configure_log(level: str = "DEBUG", verbose: bool = False) -> None:
+    """Write records of `level` (one of LEVELS) and above to the file, and of INFO and above to the console.
+
+    If `verbose`, the console shows the same as the file.
+    """
     close_log()  # in case it was called before
-    LOG.setLevel("DEBUG")  # the logger takes everything; each handler has its own level
+    LOG.setLevel(level)
     console = logging.StreamHandler()
-    console.setLevel("INFO")
-    file_handler = LogFileHandler()
-    file_handler.setLevel(level)
-    for handler in (console, file_handler):
+    if not verbose:
+        console.setLevel("INFO")
+    for handler in (console, LogFileHandler()):
         handler.setFormatter(OneLineFormatter(LINE_FORMAT))
         LOG.addHandler(handler)
 

@@ -4,18 +4,18 @@
 
 JIM (JSON instant messaging) sends JSON objects over TCP, in UTF-8, one directly after another. One `recv`
 may return half of a message, or several messages. A message begins with { and ends with the } that closes it.
-After an invalid presence, the conversation goes on; after bytes that are not a JSON object, it ends.
-A selector reports the sockets for which bytes have arrived in the system's buffer. Each of these clients gets
-a turn: receive one message, send one response. No turn waits for a client, so nobody can hold up the others.
-
-Client and server have some functions in common. Both files repeat them, so that each can be copied alone.
+A selector reports the clients from whom something has arrived. Each of them gets a turn: the server answers
+one message. No turn waits for a client, so nobody can hold up the others. After an invalid presence, the
+conversation goes on; after bytes that are not a JSON object, it ends.
 """
 
 from __future__ import annotations
 
 import argparse
+import atexit
 import errno
 import json
+import os
 import selectors
 import signal
 import socket
@@ -30,8 +30,18 @@ MAX_PORT = 65535  # from TCP
 MAX_ACTION = 15  # characters of an action; from JIM
 MAX_NAME = 25  # characters of an account name; from JIM
 MAX_MESSAGE = 640  # characters of a message; from JIM
+MAX_BYTES = 4 * MAX_MESSAGE  # in UTF-8, a character takes at most 4 bytes
 MESSAGE_TIMEOUT = 60  # seconds a client has for each message: enough to type one by hand
 CLOSING_TIMEOUT = 2  # seconds a client has to close the connection after its last response
+CHECK_INTERVAL = 1  # seconds between two checks whether a client has taken too long
+PAUSE = 0.001  # seconds that the server sleeps if it cannot accept a client
+REPORT_INTERVAL = 60  # seconds between two reports that it cannot accept a client
+BACKLOG = 1024  # connections that may wait to be accepted
+MAX_ACCEPTS = 200  # new clients in one turn: a crowd of busy ones must not keep the new ones waiting
+# Each connection counts as an open file. So many are allowed; -1: any number. Windows can watch 512 sockets.
+OPEN_FILES = -1 if os.name == "nt" else os.sysconf("SC_OPEN_MAX")
+MAX_SOCKETS = 512 if os.name == "nt" else sys.maxsize
+MAX_CLIENTS = MAX_SOCKETS - 1 if OPEN_FILES == -1 else OPEN_FILES - 20  # the others: listener; log and Python
 
 Message = Dict[str, Any]  # a JSON object: its fields by name, with values of any type
 
@@ -46,15 +56,13 @@ class ProtocolError(ValueError):
 def process_client_message(message: Message) -> Message | None:
     """Return the response: 200 for a presence, 400 with the reason for anything else, None for a quit."""
     if message.get("action") == "quit":
-        LOG.debug("processed a quit")
         return None
     try:
         check_presence(message)
-        response = {"response": 200, "time": time(), "alert": "OK"}
     except ProtocolError as error:
-        response = create_error(400, str(error))
-    LOG.debug("processed a message, response %s", response["response"])
-    return response
+        return create_error(400, str(error))
+    LOG.info("%s is here", message["user"]["account_name"])
+    return {"response": 200, "time": time(), "alert": "OK"}
 
 
 def create_error(code: int, text: str) -> Message:
@@ -76,28 +84,27 @@ def check_presence(message: Message) -> None:
         check_field(message["user"], "status", "a string")
 
 
-JSON_TYPES = {  # Python's types, and what JSON calls them
-    dict: "an object", list: "an array", str: "a string", int: "a number", float: "a number",
-    bool: "a boolean", type(None): "null",
-}  # fmt: skip
+JSON_TYPES = {dict: "an object", list: "an array", str: "a string", int: "a number", float: "a number",
+              bool: "a boolean", type(None): "null"}  # Python's types in JSON's words  # fmt: skip
 
 
 def check_field(fields: Message, name: str, wanted: str, longest: int | None = None) -> None:
-    """Check that the field `name` is `wanted`, such as "a string", and not too long; raise ProtocolError."""
+    """Raise ProtocolError unless the field `name` is `wanted`, for example "a string", and not too long."""
     if name not in fields:
         raise ProtocolError(f"'{name}' is missing")
     value = fields[name]
-    found = JSON_TYPES[type(value)]
+    found = JSON_TYPES[type(value)]  # not `isinstance`: for it, True is an int
     if found != wanted:
         raise ProtocolError(f"'{name}' must be {wanted}, not {found}")
     if longest is not None and not 1 <= len(value) <= longest:
         raise ProtocolError(f"'{name}' must be 1 to {longest} characters long, not {len(value)}")
 
 
-# The wire: bytes in, messages out, and back.
+# The wire: bytes in, messages out, and back. Up to `parse_message`, the text is the same as in client.py.
 
-RECEIVE_BYTES = 400  # bytes that one `recv` may return: a typical message and some more
-WHITESPACE = b" \t\r\n"  # JSON allows it before and after a message
+RECEIVE_BYTES = 200  # bytes that one `recv` may return: a typical message and some more
+IGNORED = b" \t\r\n\xef\xbb\xbf"  # bytes to skip around a message: whitespace, and UTF-8's byte order mark
+TOO_LONG = f"the message is longer than {MAX_MESSAGE} characters"
 
 
 def refuse_nan(constant: str) -> None:
@@ -111,49 +118,55 @@ PARSER = json.JSONDecoder(parse_constant=refuse_nan)  # otherwise the same as in
 def take_message(data: bytes) -> tuple[Message | None, bytes]:
     """Return the message at the start of `data`, and the bytes after it; (None, data) if it is incomplete.
 
-    For example, b'{"a": 1} {"b' gives {"a": 1} and b' {"b'. Raises ProtocolError if the message is not a
-    JSON object in UTF-8 of at most MAX_MESSAGE characters.
+    For example, b'{"a": 1} {"b' gives {"a": 1} and b'{"b'. Raises ProtocolError if the message is invalid.
     """
-    data = data.lstrip(WHITESPACE)
+    data = data.lstrip(IGNORED)
     if data and not data.startswith(b"{"):
         raise ProtocolError(f"a message is a JSON object and cannot start with {data[:1]!r}")
-    # "replace": bytes that are not UTF-8 become "\ufffd". At the end, this may be only half a character.
-    text = data.decode("utf-8", "replace")[:MAX_MESSAGE]
     try:
-        # Like `loads`, but `raw_decode` allows more text after the message and also returns where it ends.
-        message, end = PARSER.raw_decode(text)
-    except json.JSONDecodeError as error:
-        if not is_incomplete(text):
-            raise ProtocolError(f"not JSON at character {error.pos + 1}: {error.msg}") from error
-        if len(text) == MAX_MESSAGE:
-            raise ProtocolError(f"the message is longer than {MAX_MESSAGE} characters") from error
-        return None, data
-    used = text[:end].encode("utf-8")  # encode it again: this gives other bytes if some have been replaced
-    if not data.startswith(used):
-        raise ProtocolError("the message is not UTF-8")
-    return message, data[len(used) :]
+        return parse_message(data), b""  # a shortcut: most often, exactly one message has arrived
+    except ProtocolError:  # it is incomplete, or more follows, or it is invalid: look for its end
+        end = find_end(data[:MAX_BYTES])
+    if end > 0:
+        return parse_message(data[:end]), data[end:].lstrip(IGNORED)
+    if len(data) > MAX_BYTES:
+        raise ProtocolError(TOO_LONG)
+    return None, data
 
 
-def is_incomplete(text: str) -> bool:
-    """Return whether the first bracket of `text` is still open, and none is closed by the wrong kind: {]."""
-    # Escaped backslashes and quotes do not end a string: put another escape, \n, in their place.
-    text = text.replace(r"\\", r"\n").replace(r"\"", r"\n")
-    open_brackets = []
-    in_string = False  # brackets in strings do not count
-    for char in text:
-        if char == '"':
+def find_end(data: bytes) -> int:
+    """Return the length of the message at the start of `data`: 10 for b'{"a": "}"} {'; 0 if incomplete."""
+    depth = 0  # how many { are open
+    in_string = False  # { and } in strings do not count
+    escaped = False  # whether the character before was a backslash: then a " does not end the string
+    for length, char in enumerate(data.decode("latin-1"), start=1):  # latin-1: each byte is a character
+        if escaped:
+            escaped = False
+        elif char == "\\":
+            escaped = True
+        elif char == '"':
             in_string = not in_string
-        elif char == "\\" and not in_string:  # no further text can make this valid
-            return False
-        elif char in "{[" and not in_string:
-            open_brackets.append(char)
-        elif char in "}]" and not in_string:
-            pair = open_brackets.pop() + char
-            if pair not in ("{}", "[]"):  # the wrong kind
-                return False
-            if not open_brackets:  # the first bracket is closed
-                return False
-    return True
+        elif char == "{" and not in_string:
+            depth += 1
+        elif char == "}" and not in_string:
+            depth -= 1
+            if depth == 0:
+                return length
+    return 0
+
+
+def parse_message(data: bytes) -> Message:
+    """Return the object in `data`, which begins with {. Raises ProtocolError if it is not a valid message."""
+    try:
+        text = data.decode("utf-8")
+        if len(text) > MAX_MESSAGE:
+            raise ProtocolError(TOO_LONG)
+        message: Message = PARSER.decode(text)
+    except UnicodeDecodeError as error:
+        raise ProtocolError(f"not UTF-8: {error}") from error
+    except json.JSONDecodeError as error:
+        raise ProtocolError(f"not JSON: {error}") from error
+    return message
 
 
 class Client:
@@ -163,13 +176,13 @@ class Client:
         """Take the two things that `accept` returns."""
         sock.setblocking(False)  # a call that would have to wait raises BlockingIOError instead
         self.sock = sock
-        self.name = client_name(address)
-        self.data = b""  # received, but not yet a whole message
+        self.address = format_address(address)
+        self.data = b""  # received, but not yet answered
         self.deadline = monotonic() + MESSAGE_TIMEOUT  # when its next message must be complete
         self.closing = False  # True after its last response: the server waits until the client closes
 
 
-def client_name(address: Any) -> str:
+def format_address(address: Any) -> str:
     """Return an address as the log shows it: ("127.0.0.1", 5000) is "127.0.0.1 port 5000"."""
     if not address:  # on macOS, `accept` returns None for a client that has already left
         return "unknown client"
@@ -180,51 +193,32 @@ def client_name(address: Any) -> str:
 
 
 def receive_message(client: Client) -> Message | None:
-    """Return one message, or None if incomplete. Raises ProtocolError, ConnectionError, BlockingIOError."""
-    # MSG_PEEK: look at the bytes, but leave them in the system's buffer. Below, take those of one message. If
-    # we took a second one, too, the selector would not report this client again: it looks into that buffer.
-    piece = client.sock.recv(RECEIVE_BYTES, socket.MSG_PEEK)
+    """Return one message, or None if it is incomplete. Raises ProtocolError, ConnectionError, OSError."""
+    if client.data:  # left over from the last `recv`
+        message, client.data = take_message(client.data)
+        if message is not None:
+            return message
+    try:
+        piece = client.sock.recv(RECEIVE_BYTES)
+    except BlockingIOError:  # nothing has arrived
+        return None
     if not piece and client.data:
         raise ProtocolError("the message is cut short")
     if not piece:
         raise ConnectionError("the client has closed the connection")
-    client.data += piece
-    message, rest = take_message(client.data)
-    if message is None:
-        client.data = rest
-        end = len(piece)
-    else:
-        client.data = b""
-        end = len(piece) - len(rest)  # the message ends inside `piece`, and `rest` follows
-    taken = client.sock.recv(end)
-    LOG.debug("received from %s: %s", client.name, taken.decode("utf-8", "backslashreplace"))
+    LOG.debug("received from %s: %s", client.address, piece.decode("utf-8", "backslashreplace"))
+    message, client.data = take_message(client.data + piece)
     return message
 
 
 def send_message(client: Client, message: Message) -> None:
-    """Send `message` to a client. Raises OSError if the connection fails, or if the client does not read."""
+    """Send `message`. Raises BlockingIOError if the client does not read, OSError if the connection fails."""
     text = json.dumps(message, ensure_ascii=False)  # "Ж" stays "Ж" and does not become \u0416
-    try:
-        client.sock.sendall(text.encode("utf-8"))
-    except BlockingIOError as error:  # the system's buffer is full
-        # `serve_client` takes a BlockingIOError for "nothing has arrived": raise another kind.
-        raise OSError("it does not read its responses") from error
-    LOG.debug("sent to %s: %s", client.name, text)
+    client.sock.sendall(text.encode("utf-8", "replace"))  # what UTF-8 cannot express becomes "?"
+    LOG.debug("sent to %s: %s", client.address, text)
 
 
 # The conversation: many clients, one thread.
-
-CHECK_INTERVAL = 1  # seconds between two checks whether the time of a client is over
-PAUSE = 0.001  # seconds that the server sleeps if it cannot accept a client
-REPORT_INTERVAL = 60  # seconds between two reports that it cannot accept a client
-BACKLOG = 1024  # connections that may wait to be accepted
-MAX_ACCEPTS = 10  # new clients in one turn: more would keep the others waiting
-try:  # each client takes one of the files that this process may open; 20 are left for the log and Python
-    import resource
-
-    MAX_CLIENTS = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 20
-except ImportError:  # on Windows, a selector can watch 512 sockets: 511 clients and the listener
-    MAX_CLIENTS = 511
 
 
 class Server:
@@ -233,113 +227,132 @@ class Server:
     def __init__(self, listener: socket.socket) -> None:
         """Prepare to accept clients from `listener`, which the caller has to close."""
         listener.setblocking(False)
+        # All connections inherit this: send a small response immediately, do not join it with the next one.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
         self.listener = listener
         self.clients: set[Client] = set()
+        self.pending: set[Client] = set()  # clients who may have sent another message, which is in their data
+        # A selector watches sockets. It reports those on which something has arrived: bytes or the end from a
+        # client, or a new client. It also returns what we give it as `data`: the Client, or None.
         self.selector = selectors.DefaultSelector()
-        self.selector.register(listener, selectors.EVENT_READ, data=None)  # clients have a Client as `data`
+        self.selector.register(listener, selectors.EVENT_READ, data=None)
         self.next_check = monotonic() + CHECK_INTERVAL
-        self.next_report = monotonic()  # when it may next be reported that a client cannot be accepted
+        self.next_report = monotonic()  # when the server may report again that it cannot accept a client
 
     def serve_forever(self) -> None:
-        """Serve until an exception such as KeyboardInterrupt; then close all connections."""
+        """Serve until an exception such as KeyboardInterrupt."""
         try:
             while True:
                 self.serve_once()
         finally:
-            for client in self.clients:
-                client.sock.close()
-            self.selector.close()
+            self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        for client in self.clients:
+            client.sock.close()
+        self.selector.close()
 
     def serve_once(self) -> None:
-        """Wait until something can be read, but not longer than CHECK_INTERVAL; read it and answer."""
-        flush_log()  # the log collects lines: write them before waiting, once in each turn of this loop
-        for key, _ in self.selector.select(CHECK_INTERVAL):  # of (key, event) we need the key
-            if key.data is None:  # what was given to `register`
+        """Give one turn to each client from whom something has come; wait at most CHECK_INTERVAL for that."""
+        flush_log()  # the log collects lines: write them before waiting
+        turns = self.pending
+        self.pending = set()
+        timeout = 0 if turns else CHECK_INTERVAL  # 0: do not wait
+        for key, _ in self.selector.select(timeout):  # of each pair, we need only the first part
+            if key.data is None:
                 self.accept_clients()
             else:
-                self.serve_client(key.data)
+                turns.add(key.data)
+        for client in turns:
+            if client in self.clients:  # your change may drop a client in the turn of another
+                self.serve_client(client)
         if monotonic() >= self.next_check:
             self.check_clients()
 
     def accept_clients(self) -> None:
-        """Accept the clients who are waiting: MAX_ACCEPTS at most, and only as long as there is room."""
+        """Accept the clients who are waiting, if there is room; give each its first turn."""
         room = MAX_CLIENTS - len(self.clients)
         if room <= 0:
             self.pause("there is no room for more")
+            return
         try:
             for _ in range(min(room, MAX_ACCEPTS)):
-                self.accept_client()
-        except BlockingIOError:  # nobody is waiting any more
-            return
-        except OSError as error:  # for example, this client has already left
+                sock, address = self.listener.accept()
+                client = Client(sock, address)
+                self.selector.register(sock, selectors.EVENT_READ, data=client)
+                self.clients.add(client)
+                LOG.debug("connected: %s", client.address)
+                self.serve_client(client)  # most clients send immediately
+        except BlockingIOError:  # from `accept`: nobody is waiting any more
+            pass
+        except OSError as error:
             self.pause(str(error))
 
-    def accept_client(self) -> None:
-        """Accept one client and give it its first turn. Raises BlockingIOError, OSError."""
-        sock, address = self.listener.accept()
-        client = Client(sock, address)
-        self.selector.register(sock, selectors.EVENT_READ, data=client)
-        self.clients.add(client)
-        LOG.debug("connected: %s", client.name)
-        self.serve_client(client)  # most clients send immediately
-
     def pause(self, reason: str) -> None:
-        """Report, at most once in REPORT_INTERVAL, that a client cannot be accepted; sleep a moment."""
+        """Report, at most once in REPORT_INTERVAL, why a client cannot be accepted; sleep a moment."""
         if monotonic() >= self.next_report:
             self.next_report = monotonic() + REPORT_INTERVAL
             LOG.error("cannot accept a client, %d are connected: %s", len(self.clients), reason)
-        sleep(PAUSE)  # the selector reports this client again at once; do not use a whole processor for that
+        sleep(PAUSE)  # the client still waits, and the selector reports it again: let the processor rest
 
     def serve_client(self, client: Client) -> None:
-        """Give a client its turn. Any error ends here and affects no other client."""
+        """Give a client its turn. An error ends here and affects no other client."""
         try:
-            if client.closing:
-                self.ignore_input(client)
-            else:
+            if not client.closing:
                 self.answer_message(client)
-        except ProtocolError as error:  # from `receive_message`: it has not sent a JSON object
-            LOG.warning("refused %s: %s: received %r", client.name, error, client.data)
-            self.finish(client, create_error(400, str(error)))
-        except BlockingIOError:  # the first special kind of OSError: nothing has arrived yet
-            return
-        except ConnectionError:  # the second: it has left
+            elif client.sock.recv(RECEIVE_BYTES) == b"":  # the client has closed, too; ignore other bytes
+                self.drop(client)
+        except ProtocolError as error:  # from `receive_message`
+            self.refuse(client, str(error))
+        except BlockingIOError:  # a kind of OSError, from `send_message`
+            LOG.warning("lost %s: it does not read its responses", client.address)
             self.drop(client)
-        except OSError as error:  # any other: the network has failed, or the client does not read
-            LOG.warning("lost %s: %s", client.name, error)
+        except ConnectionError:  # another kind: the client has left
+            self.drop(client)
+        except OSError as error:  # any other kind: the network has failed
+            LOG.warning("lost %s: %s", client.address, error)
             self.drop(client)
         except Exception:  # the server itself has failed
-            LOG.exception("failed to serve %s", client.name)  # an ERROR with the traceback
+            LOG.exception("failed to serve %s", client.address)  # an ERROR with the traceback
             self.finish(client, create_error(500, "internal server error"))
 
     def answer_message(self, client: Client) -> None:
-        """Receive a message from a client, process it, and send the response."""
+        """Receive one message of a client, process it, and send the response."""
         message = receive_message(client)
         if message is None:
             return
         client.deadline = monotonic() + MESSAGE_TIMEOUT
-        response = process_client_message(message)
-        if response is None:  # it quits
+        try:
+            response = process_client_message(message)
+        except OSError as error:  # your change may open a file; for `serve_client`, an OSError is the network
+            raise RuntimeError("cannot process a message") from error
+        if response is None:  # a quit
             self.finish(client)
             return
-        send_message(client, response)
         if "error" in response:
-            LOG.warning("invalid message from %s: %s", client.name, response["error"])
+            LOG.warning("invalid message from %s: %s", client.address, response["error"])
+        send_message(client, response)
+        if client.data:  # perhaps another message: the selector does not know of it
+            self.pending.add(client)
+
+    def refuse(self, client: Client, reason: str) -> None:
+        """Send 400 as the last response."""
+        LOG.warning("refused %s: %s", client.address, reason)
+        self.finish(client, create_error(400, reason))
 
     def finish(self, client: Client, last_response: Message | None = None) -> None:
-        """Send a client its last response, if there is one; then wait until it closes, or CLOSING_TIMEOUT."""
+        """Send a client its last response, if any; from now on, wait until it closes the connection."""
         client.closing = True
+        self.pending.discard(client)
         client.deadline = monotonic() + CLOSING_TIMEOUT
         try:
             if last_response is not None:
                 send_message(client, last_response)
-            client.sock.shutdown(socket.SHUT_WR)  # send no more, but read on: `close` could lose the response
-        except OSError:
-            self.drop(client)
-
-    def ignore_input(self, client: Client) -> None:
-        """Receive what a client sends after its last response, and ignore it; drop it if it has closed."""
-        piece = client.sock.recv(RECEIVE_BYTES)
-        if not piece:
+            # Tell the client that nothing more will come: its `recv` returns b"". Do not close yet. If bytes
+            # from it were still unread, `close` would reset the connection, and the response could be lost.
+            client.sock.shutdown(socket.SHUT_WR)
+        except Exception:  # it has left, or the server fails again
             self.drop(client)
 
     def drop(self, client: Client) -> None:
@@ -347,16 +360,20 @@ class Server:
         self.selector.unregister(client.sock)
         self.clients.remove(client)
         client.sock.close()
-        LOG.debug("disconnected: %s", client.name)
+        LOG.debug("disconnected: %s", client.address)
 
     def check_clients(self) -> None:
-        """Drop the clients whose time is over."""
+        """Refuse the clients who have sent half a message for too long; drop those who do nothing."""
         now = monotonic()
         self.next_check = now + CHECK_INTERVAL
-        for client in list(self.clients):  # a copy, for `drop` changes the set
-            if client.deadline <= now:
-                if not client.closing:
-                    LOG.warning("dropped %s: no complete message in %d s", client.name, MESSAGE_TIMEOUT)
+        reason = f"no complete message in {MESSAGE_TIMEOUT} s"
+        for client in [each for each in self.clients if each.deadline <= now]:
+            if client.closing:
+                self.drop(client)
+            elif client.data:
+                self.refuse(client, reason)
+            else:
+                LOG.warning("dropped %s: %s", client.address, reason)
                 self.drop(client)
 
 
@@ -364,25 +381,26 @@ class Server:
 
 
 def open_listener(address: str, port: int) -> socket.socket:
-    """Return a socket that listens on `address`, or on all addresses for "". Raises OSError, UnicodeError."""
-    # `create_server` is `socket`, `bind` and `listen` in one call. AF_INET is IPv4, AF_INET6 is IPv6.
-    if not address and socket.has_dualstack_ipv6():  # an IPv6 socket can also take IPv4 clients
+    """Return a socket that listens on `address` ("": on all). Raises OSError, TypeError, UnicodeError."""
+    # `create_server` is `socket`, `bind` and `listen` in one call. AF_INET6 is IPv6; without it, it is IPv4.
+    if address in ("", "::") and socket.has_dualstack_ipv6():  # dual stack: one socket for IPv6 and IPv4
         return socket.create_server(("", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True)
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET  # ::1 is IPv6, 127.0.0.1 is IPv4
-    results = socket.getaddrinfo(address or "0.0.0.0", port, family, socket.SOCK_STREAM)  # look up a name
-    return socket.create_server(results[0][4], family=family, backlog=BACKLOG)  # [4]: address and port
+    if ":" in address:  # for example ::1
+        return socket.create_server((address, port), family=socket.AF_INET6, backlog=BACKLOG)
+    return socket.create_server((socket.gethostbyname(address), port), backlog=BACKLOG)  # it may be a name
 
 
-def describe_error(error: OSError | UnicodeError, address: str, port: int) -> str:
+def describe_error(error: Exception, address: str, port: int) -> str:
     """Return one line for the user: why the server cannot listen, and what to do."""
-    code = getattr(error, "errno", None)  # the system's number for the error; a UnicodeError has none
-    if code == errno.EADDRINUSE:
+    if not isinstance(error, OSError):  # it is a TypeError or a UnicodeError
+        return f"{address} cannot be an address"
+    if error.errno == errno.EADDRINUSE:  # `errno` has a name for each of the system's error numbers
         return f"port {port} is taken: stop the program that uses it, or choose another with -p"
-    if code == errno.EADDRNOTAVAIL and address:
+    if error.errno == errno.EADDRNOTAVAIL and address:  # without -a, this advice would make no sense
         return f"{address} is not an address of this machine: omit -a to listen on all of them"
-    if code == errno.EACCES:  # the port is below 1024, or Windows keeps it for another program
+    if error.errno == errno.EACCES:  # the port is below 1024, or Windows keeps it for another program
         return f"the system does not allow port {port}: choose another, for example with -p 8888"
-    return f"cannot serve on {address or 'all addresses'} port {port}: {error}"
+    return f"cannot listen on {address or 'all addresses'} port {port}: {error}"
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -390,40 +408,58 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Answer the presence messages of JIM clients, until Ctrl+C.")
     parser.add_argument("-p", dest="port", type=int, default=DEFAULT_PORT, help="port (default: %(default)s)")
     parser.add_argument("-a", dest="addr", default="", help="IP address to listen on (default: all)")
-    parser.add_argument("--log-level", choices=LEVELS, default="DEBUG", help="lowest level in the log file")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show all records on the console")
+    parser.add_argument("--log-level", choices=LEVELS, default="DEBUG", help="lowest level that is logged")
     arguments = parser.parse_args(argv)
     if not 0 <= arguments.port <= MAX_PORT:
         parser.error(f"a port is a number from 0 to {MAX_PORT}, not {arguments.port}")
     return arguments
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the server until Ctrl+C; return its exit code."""
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until Ctrl+C, then return 0; return 1 if the server cannot listen."""
+    if MAX_CLIENTS < 1:
+        LOG.error("the system allows only %d open files, too few for a client", OPEN_FILES)
+        return 1
     try:
-        arguments = parse_args(argv)
-        configure_log(arguments.log_level)
-        with open_listener(arguments.addr, arguments.port) as listener:
-            port = listener.getsockname()[1]  # the system has chosen it if 0 was given
-            LOG.info("listening on %s port %d, stop with Ctrl+C", arguments.addr or "all addresses", port)
+        listener = open_listener(arguments.addr, arguments.port)
+    except (OSError, TypeError, UnicodeError) as error:
+        LOG.error(describe_error(error, arguments.addr, arguments.port))
+        return 1
+    try:
+        with listener:
+            address, port = listener.getsockname()[:2]  # with -p 0, only the system knows the port
+            where = "all addresses" if arguments.addr in ("", "::") else address
+            LOG.info("listening on %s port %d, stop with Ctrl+C", where, port)
             Server(listener).serve_forever()
     except KeyboardInterrupt:
         LOG.info("stopped")
-    except (OSError, UnicodeError) as error:
-        LOG.error(describe_error(error, arguments.addr, arguments.port))
-        return 1
-    finally:
-        close_log()
     return 0
 
 
-def stop(number: int, frame: object) -> None:
-    """Stop the server at Ctrl+C or `kill`. Python calls this with two arguments, which we do not need."""
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, signal.SIG_IGN)  # ignore a second signal: it would disturb the end
-    raise KeyboardInterrupt
+def main(argv: list[str] | None = None) -> int:
+    """Run the server; return its exit code."""
+    arguments = parse_args(argv)
+    try:
+        configure_log(arguments.log_level, arguments.verbose)
+        return run(arguments)
+    finally:
+        close_log()
+
+
+last_stop = 0.0  # when `stop` was called, on the clock `monotonic`
+
+
+def stop(number: int, frame: Any) -> None:
+    """Stop the server at Ctrl+C or `kill`. Ignore a second one within a second: it would disturb the end."""
+    global last_stop
+    if monotonic() > last_stop + 1:
+        last_stop = monotonic()
+        raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, stop)  # Ctrl+C sends this signal
-    signal.signal(signal.SIGTERM, stop)  # the command `kill` sends this one
+    for each in (signal.SIGINT, signal.SIGTERM):  # Ctrl+C sends the first, the command `kill` the second
+        signal.signal(each, stop)
+        atexit.register(signal.signal, each, signal.SIG_IGN)  # ignore it while Python exits
     sys.exit(main())

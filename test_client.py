@@ -3,14 +3,15 @@
     python -m unittest test_client              all of them
     python -m unittest -v test_client           the same, with their names: what the client does
 
-Each class says first which functions it tests. A test states one fact and is named for it; cases of one kind
-are the lines of a table. No test sleeps or leaves a file behind.
+Each class says first which functions it tests. A test states one fact and is named for it. No test sleeps or
+leaves a file behind.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import logging
 import os
 import re
@@ -22,7 +23,7 @@ import sys
 import tempfile
 import time
 import unittest
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
@@ -30,72 +31,51 @@ import client
 import client_log_config
 from client import LOG, ProtocolError
 
-PATIENCE = 20.0  # seconds that a test waits before it fails
-LINE = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (DEBUG|INFO|WARNING|ERROR) client (.*)$")
-# WebAssembly has no sockets, threads or processes: tests that need them are skipped there.
-needs_sockets = unittest.skipIf(sys.platform == "emscripten", "WebAssembly has no sockets")
+PATIENCE = 20  # seconds that a test waits before it fails, and only then
+needs_sockets = unittest.skipIf(sys.platform == "emscripten", "WebAssembly has no sockets, no processes")
 
 
-def without_times(text):
-    """Return the lines of a log as "<level> <message>"; a line of another form stays as it is."""
-    return [LINE.sub(r"\1 \2", line) for line in text.splitlines()]
-
-
-class Case(unittest.TestCase):
-    """What all tests share."""
-
-    def enter(self, context):
-        """Enter a `with` context that lasts until the test ends; return its value."""
-        value = context.__enter__()
-        self.addCleanup(context.__exit__, None, None, None)
-        return value
-
-    def assert_results(self, function, table):
-        """Call a function with each line of a table. The last item of the line is the expected result."""
-        for *arguments, result in table:
-            with self.subTest(arguments=arguments):
-                self.assertEqual(function(*arguments), result)
-
-    def assert_errors(self, function, table):
-        """Call a function with each line of a table. The last item is the text of the ProtocolError."""
-        for *arguments, error in table:
-            with self.subTest(arguments=arguments):
-                with self.assertRaises(ProtocolError) as caught:
-                    function(*arguments)
-                self.assertEqual(str(caught.exception), error)
-
-
-class CreatePresence(Case):
+class CreatePresence(unittest.TestCase):
     """create_presence: the message that a user is here."""
 
-    def test_without_arguments_it_is_of_a_guest(self):
-        presence = {"action": "presence", "time": mock.ANY, "user": {"account_name": "Guest"}}
-        self.assertEqual(client.create_presence(), presence)
+    def test_without_arguments_it_is_a_guest(self):
+        presence = client.create_presence()
+        self.assertEqual(
+            presence, {"action": "presence", "time": mock.ANY, "user": {"account_name": "Guest"}}
+        )
 
-    def test_with_a_status_it_is_jims_full_form(self):
-        user = {"account_name": "Жанна", "status": ""}
-        presence = {"action": "presence", "time": mock.ANY, "type": "status", "user": user}
-        self.assertEqual(client.create_presence("Жанна", ""), presence)
+    def test_with_a_status_it_has_jims_full_form(self):
+        presence = client.create_presence("Жанна", "here")
+        self.assertEqual(presence["user"], {"account_name": "Жанна", "status": "here"})
+        self.assertEqual(presence["type"], "status")
 
-    def test_time_is_now_as_a_float(self):
+    def test_empty_status_is_a_status(self):
+        self.assertEqual(client.create_presence("Ann", "")["user"]["status"], "")
+
+    def test_time_is_now(self):
         before = time.time()
-        now = client.create_presence()["time"]
-        self.assertTrue(isinstance(now, float) and before <= now <= time.time(), now)
+        presence = client.create_presence()
+        self.assertIsInstance(presence["time"], float)
+        self.assertLessEqual(before, presence["time"])
+        self.assertLessEqual(presence["time"], time.time())
 
 
-class ProcessResponse(Case):
-    """process_response: the server's response as text."""
+class ProcessResponse(unittest.TestCase):
+    """process_response: a response as text."""
 
-    def test_code_and_alert_or_error_or_the_meaning_of_the_code(self):
-        table = (
+    def test_code_and_alert_or_error(self):
+        for message, text in (
             ({"response": 202, "time": 1.5, "alert": "Принято"}, "202 : Принято"),
             ({"response": 400, "error": "Bad Request"}, "400 : Bad Request"),
-            ({"response": 404, "error": "gone", "alert": ""}, "404 : gone"),
             ({"response": 500, "alert": "sorry", "error": "unseen"}, "500 : sorry"),
-            ({"response": 410, "error": "", "alert": None}, "410 : offline"),
-            *[({"response": code}, f"{code} : OK") for code in (100, 101, 200, 201, 202)],
-        )
-        self.assert_results(client.process_response, table)
+            ({"response": 404, "alert": "", "error": "gone"}, "404 : gone"),
+        ):
+            with self.subTest(message=message):
+                self.assertEqual(client.process_response(message), text)
+
+    def test_meaning_of_the_code_if_there_is_no_text(self):
+        self.assertEqual(client.process_response({"response": 200}), "200 : OK")
+        self.assertEqual(client.process_response({"response": 410, "error": ""}), "410 : offline")
 
     def test_only_jims_codes_are_valid(self):
         valid = []
@@ -105,179 +85,234 @@ class ProcessResponse(Case):
                 valid.append(code)
         self.assertEqual(valid, [100, 101, 200, 201, 202, 400, 401, 402, 403, 404, 409, 410, 500])
 
-    def test_response_is_missing(self):
-        self.assert_errors(client.process_response, [({"RESPONSE": 200}, "'response' is missing")])
-
     def test_code_of_another_type_is_refused_and_its_beginning_shown(self):
-        digits = "12345678901234567890"
-        table = (
+        for code, shown in (
             ("200", "'200'"),
-            (None, "None"),
-            (True, "True"),
+            ("200 OK", "'200 OK'"),
             (200.0, "200.0"),
-            (int(digits * 2), digits),
-        )
-        for code, shown in table:
+            (True, "True"),
+            (None, "None"),
+            ([200], "[200]"),
+            (int("12345" * 20), "12345123451234512345"),
+        ):
+            with self.subTest(code=code), self.assertRaises(ProtocolError) as caught:
+                client.process_response({"response": code})
             error = f"'response' must be a number, one of JIM's codes, not {shown}"
-            self.assert_errors(client.process_response, [({"response": code}, error)])
+            self.assertEqual(str(caught.exception), error)
+
+    def test_missing_response_is_an_error_with_the_keys_that_are_there(self):
+        for message, keys in (
+            ({"responce": 200, "time": 1}, "['responce', 'time']"),
+            ({}, "[]"),
+            ({"x" * 600: 1}, f"['{'x' * 58}"),  # at most 60 characters
+        ):
+            with self.subTest(message=message), self.assertRaises(ProtocolError) as caught:
+                client.process_response(message)
+            self.assertEqual(str(caught.exception), f"'response' is missing, the keys are {keys}")
 
 
-# How bytes are fed to the functions that take messages. Their result must not depend on it.
+@needs_sockets
+class SendMessage(unittest.TestCase):
+    """send_message: one message out."""
 
-BEHIND = (b"", b"\n", b'{"b": 2}', b"]", b"hello", b"\xff", b"\xd0", b"]" * 1000)
-PROBE = b'{"action": "probe", "time": 1}'
-RESPONSE = b'{"response": 200}'
+    def setUp(self):
+        self.ours, self.server = socket.socketpair()  # two sockets that are connected with each other
+        self.addCleanup(self.ours.close)
+        self.addCleanup(self.server.close)
+        self.server.settimeout(PATIENCE)
+
+    def test_sends_json_with_its_characters_as_they_are(self):
+        client.send_message(self.ours, {"account_name": "Жанна", "time": 1.5})
+        self.assertEqual(self.server.recv(999).decode(), '{"account_name": "Жанна", "time": 1.5}')
+
+    def test_half_a_character_becomes_a_question_mark(self):
+        client.send_message(self.ours, {"account_name": "a\udcff"})
+        self.assertEqual(self.server.recv(999), b'{"account_name": "a?"}')
 
 
-def splits(data):
-    """Yield lists of pieces that make `data`: whole, cut in two anywhere, byte by byte."""
-    yield [data]
-    for end in range(1, len(data)):
-        yield [data[:end], data[end:]]
-    yield [data[i : i + 1] for i in range(len(data))]
+@needs_sockets
+class ReceiveResponse(unittest.TestCase):
+    """receive_response, receive_piece: one response in."""
 
+    def setUp(self):
+        self.ours, self.server = socket.socketpair()
+        self.addCleanup(self.ours.close)
+        self.addCleanup(self.server.close)
 
-class Pieces:
-    """Stands for a socket: each `recv` returns the next piece, or raises it; b"" is the end of the stream."""
+    def receive(self, data):
+        """Return the response if the server sends `data` and closes."""
+        self.server.sendall(data)
+        self.server.close()
+        return client.receive_response(self.ours)
 
-    def __init__(self, *pieces):
-        self.pieces = list(pieces)
-        self.timeout = None
+    def test_response(self):
+        self.assertEqual(self.receive(b'{"response": 200}'), {"response": 200})
 
-    def settimeout(self, timeout):
-        self.timeout = timeout
+    def test_response_in_any_pieces(self):
+        data = '{"response": 200, "alert": "Жанна"}'.encode()
+        for size in range(1, len(data)):
+            ours, server = socket.socketpair()
+            with ours, server, mock.patch.object(client, "RECEIVE_BYTES", size):
+                server.sendall(data)
+                self.assertEqual(client.receive_response(ours), {"response": 200, "alert": "Жанна"})
 
-    def recv(self, size):
-        piece = self.pieces.pop(0) if self.pieces else b""
-        if isinstance(piece, Exception):
-            raise piece
-        if piece[size:]:
-            self.pieces.insert(0, piece[size:])
-        return piece[:size]
+    def test_longest_response_byte_by_byte(self):
+        alert = "😀" * 608  # 640 characters with the rest; each is four bytes
+        with mock.patch.object(client, "RECEIVE_BYTES", 1):
+            response = self.receive(f'{{"response": 200, "alert": "{alert}"}}'.encode())
+        self.assertEqual(response["alert"], alert)
+
+    def test_what_follows_is_ignored(self):
+        self.assertEqual(self.receive(b'{"response": 200}hello\xff'), {"response": 200})
+
+    def test_messages_with_an_action_are_skipped_and_shown(self):
+        probe, chat = b'{"action": "probe", "time": 1}', b'{"action": "msg", "message": "hi"}'
+        with self.assertLogs(LOG, "INFO") as logs:
+            response = self.receive(probe + chat + b'{"response": 200}')
+        self.assertEqual(response, {"response": 200})
+        skipped = [record.getMessage() for record in logs.records]
+        self.assertIn("'probe'", skipped[0])
+        self.assertIn("'hi'", skipped[1])
+
+    def test_message_with_an_action_and_a_response_is_the_response(self):
+        data = b'{"action": "presence", "response": 200}'
+        self.assertEqual(self.receive(data), {"action": "presence", "response": 200})
+
+    def test_message_without_an_action_is_the_response(self):
+        self.assertEqual(self.receive(b'{"code": 200}'), {"code": 200})
+
+    def test_server_closes_between_messages(self):
+        for data in (b"", b" \r\n", b'{"action": "probe"}'):
+            ours, server = socket.socketpair()
+            with ours, self.assertRaises(ConnectionError):
+                server.sendall(data)
+                server.close()
+                client.receive_response(ours)
+
+    def test_server_closes_inside_a_message(self):
+        with self.assertRaisesRegex(ProtocolError, "^the message is cut short$"):
+            self.receive(b'{"response": 200')
+
+    def test_server_that_sends_without_end_is_given_up(self):
+        with mock.patch.multiple(client, RECEIVE_BYTES=1, MAX_STEPS=3):
+            with self.assertRaisesRegex(ProtocolError, "^there is no response in 3 steps$"):
+                self.receive(b" " * 99)
+
+    def test_silent_server_is_given_up(self):
+        with mock.patch.multiple(client, TIMEOUT=0.05, STEP=0.01), self.assertRaises(socket.timeout):
+            client.receive_response(self.ours)
+
+    def test_server_that_drips_has_no_more_time(self):
+        clock = mock.Mock(side_effect=itertools.count())  # each look at it takes a second
+        with mock.patch.multiple(client, RECEIVE_BYTES=1, monotonic=clock), self.assertRaises(socket.timeout):
+            self.receive(b" " * 99)
+        self.assertEqual(clock.call_count, 11)
+
+    def test_what_has_arrived_is_logged_also_invalid_bytes(self):
+        with self.assertLogs(LOG, "DEBUG") as logs, contextlib.suppress(ProtocolError):
+            self.receive("Ж".encode() + b"\xff")
+        self.assertEqual(logs.records[0].getMessage(), r"received Ж\xff")
 
 
 VALID = (  # text, message
     ("{}", {}),
-    ('{"a": "Ж\\u0416😀\\ud83d\\ude00\ufffd\\ud800"}', {"a": "ЖЖ😀😀\ufffd\ud800"}),
-    ('{"a": "q\\"\\\\\\/\\b\\f\\n\\r\\t}{]"}', {"a": 'q"\\/\b\f\n\r\t}{]'}),
-    ('{"}\\\\": "\\\\\\"}", "": "\\\\"}', {"}\\": '\\"}', "": "\\"}),
-    ('{"n": [-0.5e-7, 0, -12, 1E+2, 12.25], "": {}}', {"n": [-0.5e-7, 0, -12, 100.0, 12.25], "": {}}),
-    ('{ "w" :\r\n\t[true , false, null], "o": {"x": [ ]}}', {"w": [True, False, None], "o": {"x": []}}),
+    ('{"a": "Ж\\u0416😀\\ud83d\\ude00\\n"}', {"a": "ЖЖ😀😀\n"}),
+    ('{"a": "q\\"}\\\\"}', {"a": 'q"}\\'}),  # an escaped quote; an escaped backslash, then a quote
+    ('{"}{": "}{][\\\\\\"]"}', {"}{": '}{][\\"]'}),
+    ('{ "w" :\r\n\t[true , [-1.5e-7], null], "": {"x": [ ]}}', {"w": [True, [-1.5e-7], None], "": {"x": []}}),
+    ('{"a": "' + "я" * 631 + '"}', {"a": "я" * 631}),  # 640 characters, 1271 bytes
+    ('{"a": "' + "😀" * 631 + '"}', {"a": "😀" * 631}),  # 640 characters, 2533 bytes
 )
-INVALID = (  # bytes, error: it is known at the last of these bytes
-    (b"hello", "a message is a JSON object and cannot start with b'h'"),
-    (b"[1, 2]", "a message is a JSON object and cannot start with b'['"),
-    (b'{"a": NaN', "not JSON: NaN is not allowed"),
-    (b'{"a": Infinity', "not JSON: Infinity is not allowed"),
-    (b'{"a": {"b": -Infinity', "not JSON: -Infinity is not allowed"),
-    (b'{"a" 1}', "not JSON at character 6: Expecting ':' delimiter"),
-    (b'{"a": "\xff"}', "the message is not UTF-8"),
-    (b'{"a": "\xf0\x9f\x98"}', "the message is not UTF-8"),
-    (b'{"a": "\xed\xa0\x80"}', "the message is not UTF-8"),
-    (b'{"a": "' + b"x" * 633, "the message is longer than 640 characters"),
-    (b'{"a": ' + b"[" * 634, "the message is longer than 640 characters"),
-    (b"{" + b" " * 639, "the message is longer than 640 characters"),
+START = "a message is a JSON object and cannot start with "
+TOO_LONG = "the message is longer than 640 characters"
+INVALID = (  # bytes, the beginning of the error
+    (b"hello", START + "b'h'"),
+    (b"[1, 2]", START + "b'['"),
+    (b'"{}"', START + "b'\"'"),
+    (b"\xff{}", START + r"b'\xff'"),
+    (b"{]}", "not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+    (b"{'a': 1}", "not JSON: Expecting property name enclosed in double quotes"),
+    (b'{"a" 1}', "not JSON: Expecting ':' delimiter: line 1 column 6 (char 5)"),
+    (b'{"a": "b" "c"}', "not JSON: Expecting ',' delimiter"),
+    (b'{"a": [1}', "not JSON: Expecting ',' delimiter"),
+    (b'{"a": tru}', "not JSON: Expecting value"),
+    (b'{"a": "\n"}', "not JSON: Invalid control character at"),
+    (b'{"a": "\\x"}', "not JSON: Invalid \\escape"),
+    (b'{\\"a\\": 1}', "not JSON: Expecting property name enclosed in double quotes"),
+    (b'{"a": NaN}', "not JSON: NaN is not allowed"),
+    (b'{"a": [-Infinity]}', "not JSON: -Infinity is not allowed"),
+    (b'{"a": "\xff"}', "not UTF-8: 'utf-8' codec can't decode byte 0xff in position 7"),
+    (b'{"a": "' + b"x" * 632 + b'"}', TOO_LONG),  # 641 characters
+    (b'{"a": "' + b"\xff" * 2551 + b'"}', "not UTF-8: "),  # 2560 bytes
+    (b'{"a": "' + b"\xff" * 2552 + b'"}', TOO_LONG),
+    (b'{"a": ' + b"[" * 2555, TOO_LONG),  # 2561 bytes, and still incomplete
 )
-FAULTS = (  # Python's parser words these errors
-    "{\\", '{"a":\\', '{"a":[1}', "{]", '{"a": {]', "{1}", "{X: [X]}", "{a: 1}", "{'a': 1}", '{"a"}',
-    '{"a" 1}', '{"a": }', '{"a": 1,}', '{"a": [1,]}', '{"a": 01}', '{"a": 1.}', '{"a": 0x1}', '{"a": True}',
-    '{"a": "\n"}', '{"a": "\\x"}', '{"a": "\\u12x4"}', '{"a": "b" "c"}',
-)  # fmt: skip
 
 
-class TakeMessage(Case):
-    """take_message, is_incomplete, refuse_nan: where a message ends, and what is not a message."""
+class TakeMessage(unittest.TestCase):
+    """take_message, find_end, parse_message, refuse_nan: where a message ends, and what is not a message."""
+
+    def take_all(self, data, size):
+        """Return the first result if `data` arrives in pieces of this size."""
+        rest = b""
+        for start in range(0, len(data), size):
+            message, rest = client.take_message(rest + data[start : start + size])
+            if message is not None:
+                return message
+        return None
 
     def test_message_and_the_bytes_after_it(self):
         for text, message in VALID:
-            table = [(text.encode() + behind, (message, behind)) for behind in BEHIND]
-            self.assert_results(client.take_message, table)
+            for rest in (b"", b'{"b": 2}', b"]", b"hello", b"\xd0", b"]" * 3000):
+                with self.subTest(text=text, rest=rest):
+                    self.assertEqual(client.take_message(text.encode() + rest), (message, rest))
 
     def test_every_beginning_of_a_message_is_incomplete(self):
         for text, _ in VALID:
             data = text.encode()
-            table = [(data[:end], (None, data[:end])) for end in range(len(data))]
-            self.assert_results(client.take_message, table)
+            for end in range(0, len(data), len(data) // 99 + 1):
+                self.assertEqual(client.take_message(data[:end]), (None, data[:end]))
 
-    def test_white_space_before_a_message_is_removed(self):
-        self.assertEqual(client.take_message(b"\r\n\t {} \n"), ({}, b" \n"))
-        self.assertEqual(client.take_message(b"\t\r\n "), (None, b""))
+    def test_whitespace_and_byte_order_mark_around_a_message_are_ignored(self):
+        for data in (
+            b" \t\r\n{}",
+            b"\xef\xbb\xbf{}",
+            b"\n\xef\xbb\xbf {}",
+            b"{} \r\n",
+            b"{}\n\xef\xbb\xbf\n",
+        ):
+            with self.subTest(data=data):
+                self.assertEqual(client.take_message(data), ({}, b""))
+        self.assertEqual(client.take_message(b" \xef\xbb"), (None, b""))
+        self.assertEqual(client.take_message(b'{} {"b'), ({}, b'{"b'))
 
-    def test_640_characters_are_accepted_but_not_641_however_many_bytes_they_are(self):
-        for char in "xЖ😀":
-            longest, too_long = (f'{{"a": "{char * n}"}}'.encode() for n in (631, 632))
-            self.assertEqual(client.take_message(longest), ({"a": char * 631}, b""))
-            self.assert_errors(client.take_message, [(too_long, "the message is longer than 640 characters")])
+    def test_message_behind_which_much_follows(self):
+        self.assertEqual(client.take_message(b"{}" + b" " * 3000), ({}, b""))
 
-    def test_invalid_messages(self):
-        self.assert_errors(client.take_message, INVALID)
+    def test_invalid_messages_are_refused_for_the_same_reason_in_any_pieces(self):
+        for data, error in INVALID:
+            for size in (len(data) // 99 + 1, 50, len(data)):
+                with self.subTest(data=data, size=size):
+                    with self.assertRaisesRegex(ProtocolError, "^" + re.escape(error)):
+                        self.take_all(data, size)
 
-    def test_fault_is_refused_at_its_last_character_and_not_earlier(self):
-        for text in FAULTS:
-            with self.subTest(text=text):
-                data = text.encode()
+    def test_invalid_message_is_not_refused_before_its_end(self):
+        for data, error in INVALID:
+            if not error.startswith(START):
                 self.assertEqual(client.take_message(data[:-1]), (None, data[:-1]))
-                with self.assertRaisesRegex(ProtocolError, r"^not JSON at character \d+: .+$"):
-                    client.take_message(data)
 
 
-class SendMessage(Case):
-    """send_message: one message out."""
+class Case(unittest.TestCase):
+    """What the tests below share."""
 
-    def test_sends_json_with_all_characters_as_they_are(self):
-        sock = mock.Mock()
-        client.send_message(sock, {"account_name": "Жанна", "time": 1.5})
-        sock.sendall.assert_called_once_with('{"account_name": "Жанна", "time": 1.5}'.encode())
+    def setUp(self):
+        stack = contextlib.ExitStack()
+        self.addCleanup(stack.close)
+        self.enter = stack.enter_context  # enters a `with` context that lasts until the test ends
 
-
-class ReceiveResponse(Case):
-    """receive_response, receive_piece: one response in, in however many pieces."""
-
-    def receive(self, *pieces):
-        return client.receive_response(Pieces(*pieces), time.monotonic() + PATIENCE)
-
-    def test_response_in_any_pieces(self):
-        for text, message in VALID:
-            table = [(*pieces, message) for pieces in splits(text.encode())]
-            self.assert_results(self.receive, table)
-
-    def test_messages_with_an_action_are_skipped(self):
-        for data in (PROBE + RESPONSE, b" %b\r\n%b " % (PROBE, RESPONSE), PROBE * 3 + RESPONSE):
-            table = [(*pieces, {"response": 200}) for pieces in splits(data)]
-            self.assert_results(self.receive, table)
-
-    def test_what_follows_the_response_is_ignored(self):
-        self.assert_results(self.receive, [(RESPONSE + behind, {"response": 200}) for behind in BEHIND])
-
-    def test_end_without_a_response(self):
-        for pieces in ((), (b" \r\n",), (PROBE,)):
-            with self.subTest(pieces=pieces):
-                with self.assertRaisesRegex(ConnectionError, "^the server has closed the connection$"):
-                    self.receive(*pieces)
-
-    def test_end_inside_a_message(self):
-        beginnings = (b"{", b'{"response": 200', b'{"a": "\xd0', PROBE + b" {")
-        self.assert_errors(self.receive, [(data, "the message is cut short") for data in beginnings])
-
-    def test_white_space_or_requests_without_end_are_given_up(self):
-        self.enter(mock.patch.multiple(client, RECEIVE_BYTES=100, MAX_STEPS=3))
-        for piece in (b" ", PROBE):
-            self.assert_errors(self.receive, [(*[piece] * 9, "there is no response in 3 steps")])
-
-    def test_call_that_times_out_is_repeated(self):
-        self.assertEqual(self.receive(socket.timeout(), RESPONSE), {"response": 200})
-
-    def test_waits_in_short_steps_so_that_windows_notices_ctrl_c(self):
-        sock = Pieces(RESPONSE)
-        client.receive_response(sock, time.monotonic() + PATIENCE)
-        self.assertEqual(sock.timeout, client.STEP)
-
-    def test_skipped_requests_and_all_bytes_also_invalid_ones_are_logged(self):
-        with mock.patch.object(client, "RECEIVE_BYTES", 100), self.assertLogs(LOG, "DEBUG") as logs:
-            with self.assertRaises(ProtocolError):
-                self.receive(PROBE, "Ж".encode() + b"\xff")
-        messages = [record.getMessage() for record in logs.records]
-        self.assertEqual(messages[1:], ["skipped a request", r"received Ж\xff"])
+    def make_folder(self):
+        """Return a folder that exists until the test ends."""
+        return Path(self.enter(tempfile.TemporaryDirectory(prefix="jim-")))
 
 
 @needs_sockets
@@ -305,88 +340,86 @@ class NetCase(Case):
 class Exchange(NetCase):
     """exchange: one message out, one response in. It runs in a thread; the test plays the server."""
 
-    def start_exchange(self):
-        """Start the exchange; return its future, an object whose `result` waits for what it returns."""
-        pool = self.enter(ThreadPoolExecutor(1))
-        return pool.submit(client.exchange, "127.0.0.1", self.port, {"action": "x"})
-
     def test_sends_the_message_returns_the_response_and_closes(self):
-        future = self.start_exchange()
+        pool = self.enter(ThreadPoolExecutor(1))
+        future = pool.submit(client.exchange, "127.0.0.1", self.port, {"action": "x"})
         sock, message = self.accept()
         self.assertEqual(message, {"action": "x"})
-        sock.sendall(RESPONSE)
+        sock.sendall(b'{"response": 200}')
         self.assertEqual(future.result(), {"response": 200})
         self.assertEqual(sock.recv(1), b"")
 
-    def test_silent_server_is_given_up(self):
-        with mock.patch.multiple(client, EXCHANGE_TIMEOUT=0.05, STEP=0.01):
-            with self.assertRaises(socket.timeout):
-                self.start_exchange().result()
 
-    def test_dripping_server_is_given_up(self):
-        with mock.patch.object(client, "EXCHANGE_TIMEOUT", 0.05):
-            future = self.start_exchange()
-            sock, _ = self.accept()
-            while not wait([future], 0.005).done:
-                with contextlib.suppress(OSError):  # it may have closed by now
-                    sock.sendall(b" ")
-        self.assertIsInstance(future.exception(), socket.timeout)
-
-
-class DescribeError(Case):
+class DescribeError(unittest.TestCase):
     """describe_error: what the user is told if the exchange fails."""
 
     def test_each_error_has_its_advice(self):
-        table = (
-            (socket.gaierror(-2, "?"), "unknown server ::5: check the name, or give an IP address"),
-            (UnicodeError("?"), "unknown server ::5: check the name, or give an IP address"),
+        colon = "unknown server ::5: check it; write the port after a space, not after a colon"
+        for error, text in (
+            (socket.gaierror(-2, "?"), colon),
+            (UnicodeError("?"), colon),
             (ProtocolError("not UTF-8"), "::5 port 80 does not speak JIM: not UTF-8"),
             (socket.timeout("?"), "no answer from ::5 port 80 in 10 s: does a JIM server run there?"),
             (ConnectionRefusedError(), "nothing is listening on ::5 port 80: is the server running?"),
             (ConnectionResetError(), "::5 port 80 closed the connection without an answer"),
             (OSError("no way"), "cannot reach ::5 port 80: no way"),
-        )
-        self.assert_results(lambda error: client.describe_error(error, "::5", 80), table)
+        ):
+            with self.subTest(error=error):
+                self.assertEqual(client.describe_error(error, "::5", 80), text)
 
 
-class ParseArgs(Case):
+class ParseArgs(unittest.TestCase):
     """parse_args: the command line."""
 
     def test_defaults(self):
-        expected = {"addr": "localhost", "port": 7777, "name": "Guest", "log_level": "DEBUG"}
-        self.assertEqual(vars(client.parse_args(["localhost"])), expected)
+        expected = {"addr": "::1", "port": 7777, "name": "Guest", "verbose": False, "log_level": "DEBUG"}
+        self.assertEqual(vars(client.parse_args(["::1"])), expected)
 
     def test_everything(self):
-        for option, name, port, level in (
-            ("-n", "x", 1, "DEBUG"),
-            ("-n", "two words", 80, "INFO"),
-            ("--name", "Ж" * 25, 65535, "WARNING"),
-        ):
-            arguments = client.parse_args(["::1", str(port), option, name, "--log-level", level])
-            expected = {"addr": "::1", "port": port, "name": name, "log_level": level}
-            self.assertEqual(vars(arguments), expected)
+        arguments = client.parse_args(["localhost", "80", "--name", "two words", "-v", "--log-level", "INFO"])
+        expected = {
+            "addr": "localhost",
+            "port": 80,
+            "name": "two words",
+            "verbose": True,
+            "log_level": "INFO",
+        }
+        self.assertEqual(vars(arguments), expected)
+
+    def test_port_is_1_to_65535(self):
+        for port in (1, 65535):
+            self.assertEqual(client.parse_args(["::1", str(port)]).port, port)
+
+    def test_name_is_1_to_25_characters_of_any_kind(self):
+        for name in ("x", "Ж" * 25, "می\u200cخواهم", "no\xa0break", "👨\u200d👩\u200d👧", "a\udcff"):
+            self.assertEqual(client.parse_args(["::1", "-n", name]).name, name)
 
     def test_usage_errors_are_explained(self):
         for argv, explanation in (
-            (["0"], "a port is a number from 1 to 65535, not 0"),
-            (["65536"], "a port is a number from 1 to 65535, not 65536"),
-            (["-n", ""], "a name is 1 to 25 printable characters, not ''"),
-            (["-n", "x" * 26], f"a name is 1 to 25 printable characters, not '{'x' * 26}'"),
-            (["-n", "two\nlines"], r"a name is 1 to 25 printable characters, not 'two\nlines'"),
-            (["--log-level", "LOUD"], "argument --log-level: invalid choice: 'LOUD'"),
+            (["::1", "0"], "a port is a number from 1 to 65535, not 0"),
+            (["::1", "65536"], "a port is a number from 1 to 65535, not 65536"),
+            (["::1", "-n", ""], "a name has 1 to 25 characters, not 0"),
+            (["::1", "-n", "x" * 26], "a name has 1 to 25 characters, not 26"),
+            (["7777"], "7777 is no address: give the address first, then the port"),
         ):
             with self.subTest(argv=argv), contextlib.redirect_stderr(io.StringIO()) as stderr:
                 with self.assertRaisesRegex(SystemExit, "^2$"):
-                    client.parse_args(["::1", *argv])
-                self.assertIn(f"error: {explanation}", stderr.getvalue())
+                    client.parse_args(argv)
+                self.assertIn(f"error: {explanation}\n", stderr.getvalue())
+
+
+def without_times(text):
+    """Return the lines of a log as "<level> <message>"; a line of another form stays as it is."""
+    line = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (DEBUG|INFO|WARNING|ERROR) client (.*)$")
+    return [line.sub(r"\1 \2", each) for each in text.splitlines()]
 
 
 class LogCase(Case):
-    """What the tests of the log share: a log file in a folder of its own, and the lines on the console."""
+    """What the tests of the log share: a log file in a folder of its own, and what the console shows."""
 
     def setUp(self):
         super().setUp()
-        self.folder = Path(self.enter(tempfile.TemporaryDirectory(prefix="jim-")), "log")
+        self.folder = self.make_folder() / "log"
         self.file = self.folder / "client.log"
         self.enter(mock.patch.object(client_log_config, "LOG_FILE", str(self.file)))
         self.console = self.enter(contextlib.redirect_stderr(io.StringIO()))
@@ -397,55 +430,99 @@ class LogCase(Case):
         return without_times(self.file.read_text("utf-8"))
 
     def shown(self):
-        """Return level and message of the lines that the console has shown since the last call."""
-        text = self.console.getvalue()
-        self.console.truncate(self.console.seek(0))
-        return without_times(text)
+        """Return level and message of the lines on the console."""
+        return without_times(self.console.getvalue())
 
 
-class OneLineFormatter(Case):
-    """OneLineFormatter.format: one record, one line."""
+class Main(LogCase):
+    """main, run: from the command line to a line on the console and an exit code."""
 
-    def format(self, text, **fields):
-        """Return the line of a record."""
-        record = logging.makeLogRecord({"levelname": "INFO", "name": "client", "msg": text, **fields})
-        return client_log_config.OneLineFormatter(client_log_config.LINE_FORMAT).format(record)
+    def run_main(self, response, *options):
+        """Run the client. Its exchange returns this response, or raises it if it is an error."""
+        self.exchange = self.enter(mock.patch.object(client, "exchange", side_effect=[response]))
+        return client.main(["127.0.0.1", *options])
 
-    def test_line_is_time_level_module_message(self):
-        self.assertRegex(self.format("text"), r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO client text$")
+    def test_accepted(self):
+        self.assertEqual(self.run_main({"response": 202, "alert": "fine"}), 0)
+        self.assertEqual(self.shown(), ["INFO 202 : fine"])
+
+    def test_refused(self):
+        self.assertEqual(self.run_main({"response": 400, "error": "no"}), 1)
+        self.assertEqual(self.shown(), ["ERROR 400 : no"])
+
+    def test_no_response(self):
+        self.assertEqual(self.run_main(ConnectionResetError()), 1)
+        self.assertEqual(self.shown(), ["ERROR 127.0.0.1 port 7777 closed the connection without an answer"])
+
+    def test_response_that_is_not_jim(self):
+        self.assertEqual(self.run_main({"code": 200}), 1)
+        error = "'response' is missing, the keys are ['code']"
+        self.assertEqual(self.shown(), [f"ERROR 127.0.0.1 port 7777 does not speak JIM: {error}"])
+
+    def test_address_that_cannot_be_one(self):
+        for address in ("a..b", "Ж" * 70, "127.0.0.1:7777"):
+            self.assertEqual(client.main([address]), 1)
+            self.assertIn("write the port after a space, not after a colon", self.shown()[-1])
+
+    def test_ctrl_c(self):
+        self.assertEqual(self.run_main(KeyboardInterrupt()), 130)
+        self.assertEqual(self.shown(), ["ERROR stopped by Ctrl+C"])
+
+    def test_sends_jims_full_form_with_the_name_of_the_command_line_to_its_port(self):
+        self.run_main({"response": 200}, "8888", "-n", "Жанна")
+        user = {"account_name": "Жанна", "status": "Yep, I am here!"}
+        presence = {"action": "presence", "time": mock.ANY, "type": "status", "user": user}
+        self.exchange.assert_called_once_with("127.0.0.1", 8888, presence)
+
+    def test_verbose_console_shows_what_the_file_has(self):
+        self.run_main({"response": 200}, "-v")
+        self.assertEqual(self.shown()[0], "DEBUG created a presence of Guest")
+        self.assertEqual(self.shown(), self.logged())
+
+    def test_log_level_is_the_lowest_level_anywhere(self):
+        self.run_main({"response": 200}, "-v", "--log-level", "ERROR")
+        self.assertEqual(self.shown(), [])
+        self.assertFalse(self.folder.exists())
+
+    def test_log_is_closed_at_the_end(self):
+        self.run_main({"response": 200})
+        LOG.error("nobody sees this")
+        self.assertEqual(self.shown(), ["INFO 200 : OK"])
+
+    def test_usage_error_touches_no_file(self):
+        self.assertRaises(SystemExit, client.main, ["7777"])
+        self.assertFalse(self.folder.exists())
+
+
+class OneLineFormatter(unittest.TestCase):
+    """OneLineFormatter, escape: one record, one line; a traceback follows, indented."""
 
     def test_only_printable_characters_stay_as_they_are(self):
-        table = (
-            ("Жанна и 😀", "Жанна и 😀"),
+        formatter = client_log_config.OneLineFormatter("%(message)s")
+        for text, line in (
+            ("Жанна's 😀", "Жанна's 😀"),
             (r"a \n that somebody typed", r"a \n that somebody typed"),
-            ("a\n2026-11-22 12:00:00,000 INFO forged\r", r"a\n2026-11-22 12:00:00,000 INFO forged\r"),
-            ("\x1b[2J\x00\x7f\t", r"\x1b[2J\x00\x7f\t"),
-            ("\x85\u2028\u202e\ud800", r"\x85\u2028\u202e\ud800"),
-        )
-        self.assert_results(lambda text: LINE.sub(r"\2", self.format(text)), table)
+            ("a\n2026-11-22 12:00:00,000 INFO client b", r"a\n2026-11-22 12:00:00,000 INFO client b"),
+            ("\x1b[2J\r\x00\t\x85\u2028\u202e\ud800", r"\x1b[2J\r\x00\t\x85\u2028\u202e\ud800"),
+        ):
+            with self.subTest(text=text):
+                self.assertEqual(formatter.format(logging.makeLogRecord({"msg": text})), line)
 
-    def test_traceback_is_part_of_the_line(self):
+    def test_format_itself_is_left_as_it_is(self):
+        formatter = client_log_config.OneLineFormatter("[%(levelname)-8s]\t%(message)s")
+        record = logging.makeLogRecord({"levelname": "INFO", "msg": "a\tb"})
+        self.assertEqual(formatter.format(record), "[INFO    ]\ta\\tb")
+
+    def test_traceback_is_indented_and_escaped(self):
         try:
-            raise ZeroDivisionError("by zero")
+            raise ZeroDivisionError("by\n2026-11-22 INFO forged\x1b\ud800")
         except ZeroDivisionError:
-            line = self.format("text", exc_info=sys.exc_info())
-        self.assertRegex(line, r"client text\\nTraceback .*\\nZeroDivisionError: by zero$")
-
-
-class Append(LogCase):
-    """append: a line at the end of a file."""
-
-    def append(self, text):
-        """Append to the log file; return its text."""
-        client_log_config.append(str(self.file), text)
-        return self.file.read_bytes().decode()
-
-    def test_makes_the_folder_and_the_file_and_then_continues_it(self):
-        self.assert_results(self.append, (("Ж\n", "Ж\n"), ("x\n", "Ж\nx\n"), ("y\n", "Ж\nx\ny\n")))
-
-    def test_line_that_was_cut_off_is_not_continued(self):
-        self.append("c")
-        self.assertEqual(self.append("next\n"), "c\nnext\n")
+            record = logging.makeLogRecord({"msg": "failed", "exc_info": sys.exc_info()})
+        first, *traceback = client_log_config.OneLineFormatter("%(message)s").format(record).split("\n")
+        self.assertEqual(first, "failed")
+        self.assertEqual(traceback[0], "    Traceback (most recent call last):")
+        forged = ["    ZeroDivisionError: by", r"    2026-11-22 INFO forged\x1b\ud800"]
+        self.assertEqual(traceback[-2:], forged)
 
 
 class LogFileHandler(LogCase):
@@ -455,111 +532,91 @@ class LogFileHandler(LogCase):
         super().setUp()
         client_log_config.configure_log()
 
+    def test_record_is_one_line_with_time_level_module_and_message(self):
+        LOG.info("Ж\n")
+        line = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO client Ж\\n\n"
+        self.assertRegex(self.file.read_text("utf-8"), f"^{line}$")
+
     def test_folder_that_is_deleted_is_made_again(self):
         LOG.info("first")
         shutil.rmtree(self.folder)
         LOG.info("second")
         self.assertEqual(self.logged(), ["INFO second"])
 
-    def test_full_disk_is_reported_once(self):
-        with mock.patch.object(client_log_config, "append", side_effect=OSError("no space")):
-            LOG.debug("lost")
-            LOG.info("only on the console")
-        error = f"ERROR cannot write the log {self.file}: no space"
-        self.assertEqual(self.shown(), [error, "INFO only on the console"])
-
-    def test_file_in_the_place_of_the_folder_is_reported_once(self):
-        self.folder.write_bytes(b"")
+    def test_log_that_cannot_be_written_is_reported_once_and_stops_nothing(self):
+        self.file.mkdir(parents=True)  # a folder in the place of the file
         LOG.debug("lost")
-        LOG.debug("lost, too")
-        [error] = self.shown()
-        self.assertRegex(error, "^ERROR cannot write the log ")
+        LOG.info("only on the console")
+        error, line = self.shown()
+        self.assertIn(f"ERROR cannot write the log {self.file}: ", error)
+        self.assertEqual(line, "INFO only on the console")
+
+    @unittest.skipIf(os.name == "nt" or sys.platform == "emscripten", "pipes have no names there")
+    def test_log_can_be_a_pipe(self):
+        reader, writer = map(os.fdopen, os.pipe(), "rw")
+        with reader, writer:
+            self.folder.mkdir()
+            self.file.symlink_to(f"/dev/fd/{writer.fileno()}")
+            LOG.info("text")
+            writer.close()
+            self.assertEqual(without_times(reader.read()), ["INFO text"])
+
+    def test_slip_in_a_call_of_log_is_shown_and_stops_nothing(self):
+        LOG.debug("connected: %d", "x")
+        LOG.info("next")
+        self.assertIn("--- Logging error ---", self.console.getvalue())
+        self.assertIn(f'File "{__file__}"', self.console.getvalue())
+        self.assertEqual(self.logged(), ["INFO next"])
 
 
 class ConfigureLog(LogCase):
     """configure_log, close_log: which records go where."""
 
-    def test_before_it_and_after_close_records_go_nowhere(self):
+    def test_before_it_and_after_close_log_records_go_nowhere(self):
         LOG.error("nobody sees this")
         client_log_config.configure_log()
         client_log_config.close_log()
         LOG.error("nobody sees this")
-        self.assertEqual((self.folder.exists(), self.shown()), (False, []))
+        self.assertEqual(self.shown(), [])
+        self.assertFalse(self.folder.exists())
 
     def test_records_go_to_no_other_logger(self):
-        with self.assertLogs(logging.getLogger(), "DEBUG") as logs:
-            logging.getLogger("another").warning("a record of another")
-            LOG.warning("our record")
-        self.assertEqual(logs.output, ["WARNING:another:a record of another"])
+        with self.assertLogs(level="DEBUG") as logs:
+            logging.getLogger("another").warning("not ours")
+            LOG.warning("ours")
+        self.assertEqual(logs.output, ["WARNING:another:not ours"])
 
-    def log_each_level(self):
-        LOG.debug("text")
-        LOG.info("text")
-        LOG.error("text")
-        return self.logged(), self.shown()
-
-    def test_file_takes_all_levels_and_the_console_info_and_error(self):
+    def test_file_takes_all_levels_and_the_console_info_and_above(self):
         client_log_config.configure_log()
-        console = ["INFO text", "ERROR text"]
-        self.assertEqual(self.log_each_level(), (["DEBUG text", *console], console))
-
-    def test_level_is_that_of_the_file_only(self):
-        client_log_config.configure_log("ERROR")
-        self.assertEqual(self.log_each_level(), (["ERROR text"], ["INFO text", "ERROR text"]))
+        for level in client_log_config.LEVELS:
+            LOG.log(getattr(logging, level), "text")
+        self.assertEqual(self.logged(), ["DEBUG text", "INFO text", "WARNING text", "ERROR text"])
+        self.assertEqual(self.shown(), ["INFO text", "WARNING text", "ERROR text"])
 
     def test_second_call_replaces_the_first(self):
         client_log_config.configure_log()
         client_log_config.configure_log()
         LOG.info("once")
-        self.assertEqual((self.logged(), self.shown()), (["INFO once"], ["INFO once"]))
+        self.assertEqual(self.shown(), ["INFO once"])
 
 
-class Main(LogCase):
-    """main, run: from the command line to a line on the console and an exit code."""
+# On Windows, only a process itself can press Ctrl+C in its console: this program runs the script, and does so
+# when it reads a line.
+RUN_ON_WINDOWS = """if True:
+    import os, runpy, signal, sys, threading
 
-    def run_main(self, response, *options):
-        """Run the client. Its exchange returns this response, or raises it if it is an error."""
-        with mock.patch.object(client, "exchange", side_effect=[response]) as self.exchange:
-            code = client.main(["127.0.0.1", *options])
-        return code, self.shown()
+    def press_ctrl_c():
+        if sys.stdin.readline():
+            os.kill(0, signal.CTRL_C_EVENT)
 
-    def test_result_is_one_line_and_an_exit_code(self):
-        server = "127.0.0.1 port 7777"
-        table = (
-            ({"response": 202, "alert": "fine"}, (0, ["INFO 202 : fine"])),
-            ({"response": 400, "error": "no"}, (1, ["ERROR 400 : no"])),
-            ({"response": 500, "error": "%d"}, (1, ["ERROR 500 : %d"])),
-            ({"code": 200}, (1, [f"ERROR {server} does not speak JIM: 'response' is missing"])),
-            (ConnectionResetError(), (1, [f"ERROR {server} closed the connection without an answer"])),
-            (UnicodeError(), (1, ["ERROR unknown server 127.0.0.1: check the name, or give an IP address"])),
-        )
-        self.assert_results(self.run_main, table)
-
-    def test_sends_jims_full_form_with_the_name_of_the_command_line_to_its_port(self):
-        self.run_main({"response": 200}, "8888", "-n", "Жанна")
-        user = {"account_name": "Жанна", "status": "Yep, I am here!"}
-        presence = {"action": "presence", "time": mock.ANY, "type": "status", "user": user}
-        self.exchange.assert_called_once_with("127.0.0.1", 8888, presence)
-
-    def test_log_level_of_the_command_line_is_that_of_the_file(self):
-        self.run_main({"response": 400}, "--log-level", "ERROR")
-        self.assertEqual(self.logged(), ["ERROR 400 : wrong request or JSON"])
-
-    def test_log_is_closed_at_the_end(self):
-        self.run_main({"response": 200})
-        LOG.error("nobody sees this")
-        self.assertEqual(self.shown(), [])
-
-
-PROGRAM = """
-import os, runpy, signal, sys, threading
-press_ctrl_c = lambda: sys.stdin.readline() and os.kill(0, signal.CTRL_C_EVENT)
-threading.Thread(target=press_ctrl_c, daemon=True).start()
-sys.argv = sys.argv[1:]
-sys.path.insert(0, os.path.dirname(sys.argv[0]))
-runpy.run_path(sys.argv[0], run_name="__main__")
+    threading.Thread(target=press_ctrl_c, daemon=True).start()
+    sys.argv = sys.argv[1:]
+    sys.path.insert(0, os.path.dirname(sys.argv[0]))
+    runpy.run_path(sys.argv[0], run_name="__main__")
 """
-RUN = ["-c", PROGRAM] if os.name == "nt" else []  # Windows: it presses Ctrl+C when a line arrives on stdin
+PYTHON = [sys.executable]
+if os.name == "nt":  # in IDLE, it is pythonw.exe, which has no console
+    PYTHON = [sys.executable.replace("pythonw", "python"), "-c", RUN_ON_WINDOWS]
 
 
 class Script(NetCase):
@@ -567,47 +624,45 @@ class Script(NetCase):
 
     def setUp(self):
         super().setUp()
-        self.folder = Path(self.enter(tempfile.TemporaryDirectory(prefix="jim-")), "alone")
+        self.folder = self.make_folder() / "alone"
         for module in (client, client_log_config):
-            copy = self.folder / os.path.relpath(module.__file__, os.path.dirname(__file__))
+            copy = self.folder / os.path.relpath(module.__file__, os.path.dirname(client.__file__))
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(module.__file__, copy)
 
-    def start_script(self):
-        """Start the script from another folder; return its process and, once that is accepted, its socket."""
+    def start(self, *options):
+        """Start the script in another current folder; return its process."""
         process = subprocess.Popen(
-            [sys.executable, *RUN, str(self.folder / "client.py"), "127.0.0.1", str(self.port)],
-            cwd=tempfile.gettempdir(),
-            env={**os.environ, "PYTHONIOENCODING": "utf-8"},
-            stdin=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
+            [*PYTHON, str(self.folder / "client.py"), "127.0.0.1", str(self.port), *options],
+            cwd=tempfile.gettempdir(), env={**os.environ, "PYTHONIOENCODING": "utf-8"}, encoding="utf-8",
+            stdin=subprocess.PIPE, stderr=subprocess.PIPE,
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # Windows: a console of its own
-        )
+        )  # fmt: skip
         self.enter(process)
         self.addCleanup(process.kill)
-        return process, self.accept()[0]
+        return process
 
-    def assert_ends(self, process, code, line, stdin=None):
-        """Fail unless the process, given this text on stdin, shows this line and ends with this exit code."""
-        _, shown = process.communicate(stdin, timeout=PATIENCE)
-        self.assertEqual((process.returncode, without_times(shown)), (code, [line]))
-
-    def test_accepted_and_the_log_beside_it_tells_the_story(self):
-        process, sock = self.start_script()
-        sock.sendall(RESPONSE)
-        self.assert_ends(process, 0, "INFO 200 : OK")
-        lines = without_times((self.folder / "log" / "client.log").read_text("utf-8"))
-        verbs = dict.fromkeys(line.split()[1] for line in lines)  # each once, in their order
-        self.assertEqual([*verbs], ["created", "connected", "sent", "received", "processed", "200"])
+    def test_exchange_and_the_log_of_it(self):
+        process = self.start("-v")
+        sock, message = self.accept()
+        self.assertEqual(message["user"]["account_name"], "Guest")
+        sock.sendall(b'{"response": 200}')
+        _, shown = process.communicate(timeout=PATIENCE)
+        self.assertEqual(process.returncode, 0)
+        verbs = [line.split()[1] for line in without_times(shown) if "DEBUG received" not in line]
+        self.assertEqual(verbs, ["created", "connected", "sent", "processed", "200"])
+        self.assertEqual((self.folder / "log" / "client.log").read_text("utf-8"), shown)
 
     def test_ctrl_c_while_it_waits(self):
         self.addCleanup(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT))
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
-        process, _ = self.start_script()
+        process = self.start()
+        self.accept()
         if os.name != "nt":
             process.send_signal(signal.SIGINT)
-        self.assert_ends(process, 130, "ERROR stopped by Ctrl+C", stdin="\n")
+        _, shown = process.communicate("press Ctrl+C\n", timeout=PATIENCE)
+        self.assertEqual(process.returncode, 130)
+        self.assertEqual(without_times(shown), ["ERROR stopped by Ctrl+C"])
 
     def test_importing_it_creates_nothing(self):
         before = list(os.walk(self.folder))

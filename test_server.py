@@ -3,8 +3,8 @@
     python -m unittest test_server              all of them
     python -m unittest -v test_server           the same, with their names: what the server does
 
-Each class says first which functions it tests. A test states one fact and is named for it; cases of one kind
-are the lines of a table. No test sleeps or leaves a file behind.
+Each class says first which functions it tests. A test states one fact and is named for it. No test sleeps or
+leaves a file behind.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import json
 import logging
 import os
 import re
-import runpy
 import shutil
 import signal
 import socket
@@ -37,232 +36,257 @@ from server import LOG, Client, ProtocolError, Server
 PATIENCE = 20  # seconds that a test waits before it fails, and only then
 PRESENCE = {"action": "presence", "time": 1.5, "user": {"account_name": "Guest"}}
 PRESENCE_BYTES = json.dumps(PRESENCE).encode()
-QUIT_BYTES = b'{"action": "quit"}'
-LINE = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (DEBUG|INFO|WARNING|ERROR) server (.*)$")
 needs_sockets = unittest.skipIf(sys.platform == "emscripten", "WebAssembly has no sockets, no processes")
 
 
-def without_times(text):
-    """Return the lines of a log as "<level> <message>"; a line of another form stays as it is."""
-    return [LINE.sub(r"\1 \2", line) for line in text.splitlines()]
-
-
-class Case(unittest.TestCase):
-    """What all tests share."""
-
-    def enter(self, context):
-        """Enter a `with` context that lasts until the test ends; return its value."""
-        value = context.__enter__()
-        self.addCleanup(context.__exit__, None, None, None)
-        return value
-
-    def patch(self, module, name, value):
-        return self.enter(mock.patch.object(module, name, value))
-
-    def assert_results(self, function, table):
-        """Call a function with each line of a table. The last item of the line is the expected result."""
-        for *arguments, result in table:
-            with self.subTest(arguments=arguments):
-                self.assertEqual(function(*arguments), result)
-
-    @contextlib.contextmanager
-    def assert_logged(self, *lines, level="DEBUG"):
-        """Fail unless a block logs these lines, "<level> <message>" without ports, of `level` and above."""
-        with self.assertLogs(LOG, level) as logs:
-            yield
-            LOG.critical("the end")  # assertLogs wants at least one record
-        logged = [f"{each.levelname} {each.getMessage()}" for each in logs.records]
-        self.assertEqual([re.sub(r" port \d+", "", line) for line in logged], [*lines, "CRITICAL the end"])
-
-
-class ProcessClientMessage(Case):
+class ProcessClientMessage(unittest.TestCase):
     """process_client_message, create_error, check_presence, check_field: the response to a message."""
-
-    def setUp(self):
-        self.patch(server, "time", lambda: 1700000000.5)
 
     def assert_refused(self, message, error):
         """Fail unless the response to `message` is 400 with this error."""
-        response = {"response": 400, "time": 1700000000.5, "error": error}
-        self.assert_results(server.process_client_message, [(message, response)])
+        with self.subTest(message=message):
+            response = server.process_client_message(message)
+            self.assertEqual(response, {"response": 400, "time": mock.ANY, "error": error})
 
     def test_valid_presence_gets_200(self):
-        response = {"response": 200, "time": 1700000000.5, "alert": "OK"}
         for changes in (
             {},
             {"time": 1732267890, "type": "status", "user": {"account_name": "x", "status": "I am here!"}},
             {"user": {"account_name": "Ж" * 25, "password": None}, "room": "a field that JIM does not have"},
         ):
-            self.assert_results(server.process_client_message, [({**PRESENCE, **changes}, response)])
+            response = server.process_client_message({**PRESENCE, **changes})
+            self.assertEqual(response, {"response": 200, "time": mock.ANY, "alert": "OK"})
 
-    def test_invalid_message_gets_400_with_the_reason(self):
-        for message, error in (
-            ({}, "'action' is missing"),
-            ({"action": "presence"}, "'time' is missing"),
-            ({"action": "presence", "time": 1}, "'user' is missing"),
-            ({**PRESENCE, "user": {"status": "here"}}, "'account_name' is missing"),
-            ({"action": ""}, "'action' must be 1 to 15 characters long, not 0"),
-            ({"action": "a" * 16}, "'action' must be 1 to 15 characters long, not 16"),
-            ({"action": "п" * 15}, f"the action '{'п' * 15}' is not supported, only 'presence' is"),
-            ({"action": "\n\x1b\ud800"}, r"the action '\n\x1b\ud800' is not supported, only 'presence' is"),
-        ):
-            self.assert_refused(message, error)
+    def test_response_has_the_time_as_a_float(self):
+        for message in (PRESENCE, {}):
+            before = time.time()
+            response = server.process_client_message(message)
+            self.assertIsInstance(response["time"], float)
+            self.assertLessEqual(before, response["time"])
+            self.assertLessEqual(response["time"], time.time())
+
+    def test_user_is_logged_as_info(self):
+        with self.assertLogs(LOG, "INFO") as logs:
+            server.process_client_message(PRESENCE)
+        self.assertEqual(logs.output, ["INFO:server:Guest is here"])
+
+    def test_missing_field(self):
+        self.assert_refused({}, "'action' is missing")
+        self.assert_refused({"action": "presence"}, "'time' is missing")
+        self.assert_refused({"action": "presence", "time": 1}, "'user' is missing")
+        self.assert_refused({**PRESENCE, "user": {"status": "here"}}, "'account_name' is missing")
+
+    def test_action_of_another_length_or_name(self):
+        self.assert_refused({"action": ""}, "'action' must be 1 to 15 characters long, not 0")
+        self.assert_refused({"action": "a" * 16}, "'action' must be 1 to 15 characters long, not 16")
+        for action, shown in (("п" * 15, "п" * 15), ("\n\x1b\ud800", r"\n\x1b\ud800")):
+            error = f"the action '{shown}' is not supported, only 'presence' is"
+            self.assert_refused({"action": action}, error)
+
+    def test_name_of_another_length(self):
         for length in (0, 26):
             error = f"'account_name' must be 1 to 25 characters long, not {length}"
             self.assert_refused({**PRESENCE, "user": {"account_name": "Ж" * length}}, error)
 
-    def test_field_of_another_type_gets_400_with_both_types(self):
-        values = {"null": None, "a boolean": True, "a number": 1, "a string": "5", "an array": []}
-        values["an object"] = {}
+    def test_field_of_another_type(self):
+        values = {
+            "null": None,
+            "a boolean": True,
+            "a number": 1,
+            "a string": "5",
+            "an array": [],
+            "an object": {},
+        }
         types = {"action": "a string", "type": "a string", "time": "a number", "user": "an object"}
-        for name, wanted in (*types.items(), ("account_name", "a string"), ("status", "a string")):
+        for name, wanted in types.items():
             for found in values.keys() - {wanted}:
-                field = {name: values[found]}
-                if name not in types:
-                    field = {"user": {"account_name": "Guest", **field}}
-                self.assert_refused({**PRESENCE, **field}, f"'{name}' must be {wanted}, not {found}")
+                error = f"'{name}' must be {wanted}, not {found}"
+                self.assert_refused({**PRESENCE, name: values[found]}, error)
+        for name in ("account_name", "status"):
+            for found in values.keys() - {"a string"}:
+                error = f"'{name}' must be a string, not {found}"
+                user = {"account_name": "Guest", name: values[found]}
+                self.assert_refused({**PRESENCE, "user": user}, error)
 
     def test_quit_has_no_response(self):
-        self.assert_results(server.process_client_message, [({"action": "quit", "time": "?"}, None)])
-
-    def test_is_logged(self):
-        lines = "DEBUG processed a message, response 200", "DEBUG processed a message, response 400"
-        with self.assert_logged(*lines, "DEBUG processed a quit"):
-            for message in (PRESENCE, {}, {"action": "quit"}):
-                server.process_client_message(message)
+        self.assertIsNone(server.process_client_message({"action": "quit", "time": "?"}))
 
 
 VALID = (  # text, message
     ("{}", {}),
     ('{"a": "Ж\\u0416😀\\ud83d\\ude00\\n"}', {"a": "ЖЖ😀😀\n"}),
     ('{"a": "q\\"}\\\\"}', {"a": 'q"}\\'}),  # an escaped quote; an escaped backslash, then a quote
-    ('{"a": "}{][\\\\\\"]"}', {"a": '}{][\\"]'}),
+    ('{"}{": "}{][\\\\\\"]"}', {"}{": '}{][\\"]'}),
     ('{ "w" :\r\n\t[true , [-1.5e-7], null], "": {"x": [ ]}}', {"w": [True, [-1.5e-7], None], "": {"x": []}}),
     ('{"a": "' + "я" * 631 + '"}', {"a": "я" * 631}),  # 640 characters, 1271 bytes
+    ('{"a": "' + "😀" * 631 + '"}', {"a": "😀" * 631}),  # 640 characters, 2533 bytes
 )
 START = "a message is a JSON object and cannot start with "
-INVALID = (  # bytes, error: the server knows it with the last of these bytes, whatever follows
+TOO_LONG = "the message is longer than 640 characters"
+INVALID = (  # bytes, the beginning of the error
     (b"hello", START + "b'h'"),
     (b"[1, 2]", START + "b'['"),
-    (b"\xff", START + r"b'\xff'"),
-    (b'{"a": NaN', "not JSON: NaN is not allowed"),
-    (b'{"a": {"b": -Infinity', "not JSON: -Infinity is not allowed"),
-    (b'{"a": "\xff"}', "the message is not UTF-8"),
-    (b'{"a" 1}', "not JSON at character 6: Expecting ':' delimiter"),
-    (b'{"a": "' + "я".encode() * 632 + b'"}', "the message is longer than 640 characters"),  # 641 characters
-    (b'{"a": ' + b"[" * 634, "the message is longer than 640 characters"),  # nested deeply
-    (b"{" + b"\xff" * 639, "the message is longer than 640 characters"),
+    (b'"{}"', START + "b'\"'"),
+    (b"\xff{}", START + r"b'\xff'"),
+    (b"{]}", "not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+    (b"{'a': 1}", "not JSON: Expecting property name enclosed in double quotes"),
+    (b'{"a" 1}', "not JSON: Expecting ':' delimiter: line 1 column 6 (char 5)"),
+    (b'{"a": "b" "c"}', "not JSON: Expecting ',' delimiter"),
+    (b'{"a": [1}', "not JSON: Expecting ',' delimiter"),
+    (b'{"a": tru}', "not JSON: Expecting value"),
+    (b'{"a": "\n"}', "not JSON: Invalid control character at"),
+    (b'{"a": "\\x"}', "not JSON: Invalid \\escape"),
+    (b'{\\"a\\": 1}', "not JSON: Expecting property name enclosed in double quotes"),
+    (b'{"a": NaN}', "not JSON: NaN is not allowed"),
+    (b'{"a": [-Infinity]}', "not JSON: -Infinity is not allowed"),
+    (b'{"a": "\xff"}', "not UTF-8: 'utf-8' codec can't decode byte 0xff in position 7"),
+    (b'{"a": "' + b"x" * 632 + b'"}', TOO_LONG),  # 641 characters
+    (b'{"a": "' + b"\xff" * 2551 + b'"}', "not UTF-8: "),  # 2560 bytes
+    (b'{"a": "' + b"\xff" * 2552 + b'"}', TOO_LONG),
+    (b'{"a": ' + b"[" * 2555, TOO_LONG),  # 2561 bytes, and still incomplete
 )
-FAULTY = (  # invalid with the last character, and not before
-    "{]", "{\\", '{"a":\\', r'{"a": "\\" 1}', "{'a': 1}", '{"a": 1,}', '{"a":[1}', '{"a":{]',
-    '{"a": [1,]}', '{"a": "b" "c"}', '{"a": "\n"}', '{"a": "\\x"}', '{"a": tru}',
-)  # fmt: skip
 
 
-class TakeMessage(Case):
-    """take_message, is_incomplete, refuse_nan: where a message ends, and what is not one."""
+class TakeMessage(unittest.TestCase):
+    """take_message, find_end, parse_message, refuse_nan: where a message ends, and what is not a message."""
 
-    def assert_invalid(self, data, error):
-        """Fail unless `data` is refused with this error, a regular expression."""
-        with self.subTest(data=data), self.assertRaisesRegex(ProtocolError, f"^{error}$"):
-            server.take_message(data)
+    def take_all(self, data, size):
+        """Return the first result if `data` arrives in pieces of this size."""
+        rest = b""
+        for start in range(0, len(data), size):
+            message, rest = server.take_message(rest + data[start : start + size])
+            if message is not None:
+                return message
+        return None
 
     def test_message_and_the_bytes_after_it(self):
         for text, message in VALID:
-            for rest in (b"", b" ", b'{"b": 2}', b"]", b"hello", b"\xd0", b"]" * 1000):
-                self.assert_results(server.take_message, [(text.encode() + rest, (message, rest))])
-
-    def test_whitespace_before_a_message_is_ignored(self):
-        self.assert_results(server.take_message, [(b" \t\r\n {}", ({}, b"")), (b" \t\r\n ", (None, b""))])
+            for rest in (b"", b'{"b": 2}', b"]", b"hello", b"\xd0", b"]" * 3000):
+                with self.subTest(text=text, rest=rest):
+                    self.assertEqual(server.take_message(text.encode() + rest), (message, rest))
 
     def test_every_beginning_of_a_message_is_incomplete(self):
         for text, _ in VALID:
             data = text.encode()
-            table = [(data[:end], (None, data[:end])) for end in range(len(data))]
-            self.assert_results(server.take_message, table)
+            for end in range(0, len(data), len(data) // 99 + 1):
+                self.assertEqual(server.take_message(data[:end]), (None, data[:end]))
 
-    def test_invalid_messages_whatever_follows(self):
+    def test_whitespace_and_byte_order_mark_around_a_message_are_ignored(self):
+        for data in (
+            b" \t\r\n{}",
+            b"\xef\xbb\xbf{}",
+            b"\n\xef\xbb\xbf {}",
+            b"{} \r\n",
+            b"{}\n\xef\xbb\xbf\n",
+        ):
+            with self.subTest(data=data):
+                self.assertEqual(server.take_message(data), ({}, b""))
+        self.assertEqual(server.take_message(b" \xef\xbb"), (None, b""))
+        self.assertEqual(server.take_message(b'{} {"b'), ({}, b'{"b'))
+
+    def test_message_behind_which_much_follows(self):
+        self.assertEqual(server.take_message(b"{}" + b" " * 3000), ({}, b""))
+
+    def test_invalid_messages_are_refused_for_the_same_reason_in_any_pieces(self):
         for data, error in INVALID:
-            for rest in (b"", b"}", b"x" * 1000):
-                self.assert_invalid(data + rest, re.escape(error))
+            for size in (len(data) // 99 + 1, 50, len(data)):
+                with self.subTest(data=data, size=size):
+                    with self.assertRaisesRegex(ProtocolError, "^" + re.escape(error)):
+                        self.take_all(data, size)
 
-    def test_fault_in_an_object_is_known_with_its_last_character(self):
-        for data in map(str.encode, FAULTY):
-            self.assert_results(server.take_message, [(data[:-1], (None, data[:-1]))])
-            self.assert_invalid(data, r"not JSON at character \d+: .+")
-
-
-class Wire:
-    """Stands for a socket that never waits: a piece arrives when the one before it has been received."""
-
-    setblocking = mock.Mock()
-
-    def __init__(self, *pieces):
-        self.pieces = list(pieces)
-
-    def recv(self, size, flags=0):
-        if not self.pieces:
-            raise BlockingIOError
-        piece = self.pieces[0]
-        if flags != socket.MSG_PEEK:
-            self.pieces[:1] = [piece[size:]] if piece[size:] else []
-        return piece[:size]
+    def test_invalid_message_is_not_refused_before_its_end(self):
+        for data, error in INVALID:
+            if not error.startswith(START):
+                self.assertEqual(server.take_message(data[:-1]), (None, data[:-1]))
 
 
-class ReceiveMessage(Case):
-    """receive_message: one message in, in however many pieces."""
+class Case(unittest.TestCase):
+    """What the tests below share."""
 
-    def receive_all(self, *pieces):
-        """Return all messages that arrive in these pieces."""
-        client = Client(Wire(*pieces), ("127.0.0.1", 5000))
-        messages = []
-        with contextlib.suppress(BlockingIOError):
-            while len(messages) < 99:  # or it might go on for ever
-                messages.append(server.receive_message(client))
-        return [message for message in messages if message is not None]
+    def setUp(self):
+        stack = contextlib.ExitStack()
+        self.addCleanup(stack.close)
+        self.enter = stack.enter_context  # enters a `with` context that lasts until the test ends
 
-    def test_messages_in_any_pieces(self):
-        messages = [{"Ж": 2}, {"a": '"'}]
-        data = ' {"Ж": 2}\r\n\t{"a": "\\""}\n'.encode()
-        for end in range(1, len(data)):
-            self.assert_results(self.receive_all, [(data[:end], data[end:], messages)])
-        self.assert_results(self.receive_all, [(*(bytes([each]) for each in data), messages)])
-
-    def test_end_inside_a_message(self):
-        for data in (b"{", b'{"a": "\xd0'):
-            with self.subTest(data=data), self.assertRaisesRegex(ProtocolError, "^the message is cut short$"):
-                self.receive_all(data, b"")
-
-    def test_is_logged_as_it_has_arrived(self):
-        self.patch(server, "RECEIVE_BYTES", 400)
-        with self.assert_logged(*(f"DEBUG received from 127.0.0.1: {text}" for text in ('{"Ж":', r"\xd0"))):
-            self.receive_all('{"Ж":'.encode(), b"\xd0")
+    def make_folder(self):
+        """Return a folder that exists until the test ends."""
+        return Path(self.enter(tempfile.TemporaryDirectory(prefix="jim-")))
 
 
 @needs_sockets
-class SendMessage(Case):
+class ClientCase(Case):
+    """What the tests of the wire share: a Client that is connected with a socket of the test."""
+
+    def setUp(self):
+        super().setUp()
+        ours, self.theirs = map(self.enter, socket.socketpair())
+        self.theirs.settimeout(PATIENCE)
+        self.client = Client(ours, ("127.0.0.1", 5000))
+
+
+class ReceiveMessage(ClientCase):
+    """receive_message: one message in."""
+
+    def test_messages_in_any_pieces(self):
+        data = ' {"Ж": 2}\r\n\t{"a": "\\""}\n'.encode()
+        for size in range(1, len(data)):
+            self.theirs.sendall(data)
+            with mock.patch.object(server, "RECEIVE_BYTES", size):
+                messages = [server.receive_message(self.client) for _ in range(len(data) + 2)]
+            messages = [message for message in messages if message is not None]
+            self.assertEqual(messages, [{"Ж": 2}, {"a": '"'}])
+
+    def test_nothing_has_arrived(self):
+        self.assertIsNone(server.receive_message(self.client))
+
+    def test_client_closes_between_messages(self):
+        self.theirs.sendall(b" \r\n")
+        self.theirs.close()
+        self.assertIsNone(server.receive_message(self.client))
+        self.assertRaises(ConnectionError, server.receive_message, self.client)
+
+    def test_client_closes_inside_a_message(self):
+        self.theirs.sendall(b'{"a": "\xd0')
+        self.theirs.close()
+        self.assertIsNone(server.receive_message(self.client))
+        with self.assertRaisesRegex(ProtocolError, "^the message is cut short$"):
+            server.receive_message(self.client)
+
+    def test_what_has_arrived_is_logged_also_invalid_bytes(self):
+        self.theirs.sendall('{"Ж":'.encode() + b"\xd0")
+        with self.assertLogs(LOG, "DEBUG") as logs:
+            server.receive_message(self.client)
+        self.assertEqual(logs.output, [r'DEBUG:server:received from 127.0.0.1 port 5000: {"Ж":\xd0'])
+
+
+class SendMessage(ClientCase):
     """send_message: one message out."""
 
     def test_sends_json_with_its_characters_as_they_are_and_logs_it(self):
-        ours, theirs = map(self.enter, socket.socketpair())
-        with self.assert_logged('DEBUG sent to 127.0.0.1: {"time": 1.5, "error": "Жанна"}'):
-            server.send_message(Client(ours, ("127.0.0.1", 5000)), {"time": 1.5, "error": "Жанна"})
-        theirs.settimeout(PATIENCE)
-        self.assertEqual(theirs.recv(10_000).decode(), '{"time": 1.5, "error": "Жанна"}')
+        with self.assertLogs(LOG, "DEBUG") as logs:
+            server.send_message(self.client, {"time": 1.5, "error": "Жанна"})
+        self.assertEqual(self.theirs.recv(999).decode(), '{"time": 1.5, "error": "Жанна"}')
+        self.assertEqual(
+            logs.records[0].getMessage(), 'sent to 127.0.0.1 port 5000: {"time": 1.5, "error": "Жанна"}'
+        )
+
+    def test_half_a_character_becomes_a_question_mark(self):
+        server.send_message(self.client, {"error": "a\udcff"})
+        self.assertEqual(self.theirs.recv(999), b'{"error": "a?"}')
 
 
-class ClientName(Case):
-    """client_name: a client as the log shows it."""
+class FormatAddress(unittest.TestCase):
+    """format_address: a client as the log shows it."""
 
     def test_is_address_and_port(self):
-        table = (
+        for address, text in (
             (("127.0.0.1", 5000), "127.0.0.1 port 5000"),
             (("::1", 5000, 0, 0), "::1 port 5000"),
             (("::ffff:192.0.2.7", 5000, 0, 0), "192.0.2.7 port 5000"),
             (("2001:db8::ffff:1:2", 5000, 0, 0), "2001:db8::ffff:1:2 port 5000"),
             (None, "unknown client"),
-        )
-        self.assert_results(server.client_name, table)
+        ):
+            self.assertEqual(server.format_address(address), text)
 
 
 def reset(sock):
@@ -275,20 +299,13 @@ def reset(sock):
 class ServerCase(Case):
     """What the tests of class Server share: a server that goes on when the test says so."""
 
-    check_interval = 0.01  # the server waits no longer
-
     def setUp(self):
-        self.clock = self.patch(server, "monotonic", mock.Mock(return_value=1000))
-        self.sleep = self.patch(server, "sleep", mock.Mock())
-        self.patch(server, "CHECK_INTERVAL", self.check_interval)
+        super().setUp()
+        self.clock = self.enter(mock.patch.object(server, "monotonic", return_value=1000))
+        self.enter(mock.patch.object(server, "CHECK_INTERVAL", 0.01))  # the server waits no longer
         self.listener = self.enter(server.open_listener("127.0.0.1", 0))
         self.server = Server(self.listener)
-        self.addCleanup(self.close)
-
-    def close(self):
-        """Close the server and all its connections."""
-        with mock.patch.object(self.server, "serve_once", side_effect=KeyboardInterrupt):
-            self.assertRaises(KeyboardInterrupt, self.server.serve_forever)
+        self.addCleanup(self.server.close)
 
     def connect(self, data=b""):
         """Return the socket of a client that has sent `data`."""
@@ -311,16 +328,22 @@ class ServerCase(Case):
 
     def responses(self, sock, number=sys.maxsize):
         """Return that many responses, or all until the server ends the connection."""
-        pieces = []
+        messages, data, ended = [], b"", False
 
         def done():
+            nonlocal data, ended
             with contextlib.suppress(BlockingIOError):
-                while pieces[-1:] != [b""]:
-                    pieces.append(sock.recv(10_000))
-            return pieces[-1:] == [b""] or b"".join(pieces).count(b"}") >= number
+                piece = sock.recv(10_000)
+                data, ended = data + piece, not piece
+            while data and len(messages) < number:
+                message, data = server.take_message(data)
+                if message is None:
+                    break
+                messages.append(message)
+            return ended or len(messages) >= number
 
         self.serve_until(done)
-        return json.loads("[" + b"".join(pieces).decode().replace("}{", "},{") + "]")
+        return messages
 
     def codes(self, sock, number=1):
         """Return the codes of that many responses."""
@@ -335,23 +358,47 @@ class ServerCase(Case):
         self.accepted(0)
         return codes
 
+    @contextlib.contextmanager
+    def assert_warned(self, *lines, level="WARNING"):
+        """Fail unless a block logs these lines, "<level> <message>" without ports, of `level` and above."""
+        with self.assertLogs(LOG, level) as logs:
+            yield
+            LOG.critical("the end")  # assertLogs wants at least one record
+        logged = [f"{each.levelname} {each.getMessage()}" for each in logs.records]
+        self.assertEqual([re.sub(r" port \d+", "", line) for line in logged], [*lines, "CRITICAL the end"])
+
 
 class Conversation(ServerCase):
-    """Server.serve_forever, serve_once, accept_client, serve_client, answer_message, drop: valid clients."""
+    """Server.serve_once, serve_client, accept_clients, answer_message, drop: valid clients."""
 
     def test_turn_is_one_message(self):
-        process = self.patch(server, "process_client_message", mock.Mock(return_value={"response": 200}))
+        process = self.enter(
+            mock.patch.object(server, "process_client_message", return_value={"response": 200})
+        )
         self.connect(b"{}" * 9)
         for turn in range(1, 10):
             self.serve_until(lambda turn=turn: process.call_count >= turn)
             self.assertEqual(process.call_count, turn)
 
-    def test_200_messages_that_arrive_together_are_answered_without_a_new_event(self):
-        self.patch(server, "CHECK_INTERVAL", PATIENCE)
+    def test_200_messages_that_arrive_together_are_answered_without_waiting(self):
+        self.enter(mock.patch.object(server, "CHECK_INTERVAL", PATIENCE))
         self.assertEqual(self.codes(self.connect(b"{}" * 200), 200), [400] * 200)
+
+    def test_each_response_is_sent_immediately(self):
+        self.connect()
+        (client,) = self.accepted()
+        self.assertTrue(client.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
     def test_responses_come_in_order_also_after_the_client_has_half_closed(self):
         self.assertEqual(self.visit((PRESENCE_BYTES + b"{}") * 50), [200, 400] * 50)
+
+    def test_message_that_dribbles_in(self):
+        sock = self.connect()
+        self.accepted()
+        for byte in PRESENCE_BYTES:
+            sock.sendall(bytes([byte]))
+            self.server.serve_once()
+        self.assertEqual(self.codes(sock), [200])
 
     def test_silent_clients_delay_nobody(self):
         for _ in range(20):
@@ -359,9 +406,21 @@ class Conversation(ServerCase):
         self.accepted(20)
         self.assertEqual(self.codes(self.connect(PRESENCE_BYTES)), [200])
 
+    def test_busy_clients_delay_nobody(self):
+        for _ in range(50):
+            self.connect(b"{}" * 1000)
+        sock = self.connect(PRESENCE_BYTES)
+        process = self.enter(
+            mock.patch.object(server, "process_client_message", return_value={"response": 200})
+        )
+        self.assertEqual(self.codes(sock), [200])
+        self.assertLess(process.call_count, 1000)
+
     def test_client_that_leaves_is_forgotten_whether_it_closes_or_resets_its_connection(self):
         for leave in (socket.socket.close, reset):
-            with self.assert_logged("DEBUG connected: 127.0.0.1", "DEBUG disconnected: 127.0.0.1"):
+            with self.assert_warned(
+                "DEBUG connected: 127.0.0.1", "DEBUG disconnected: 127.0.0.1", level="DEBUG"
+            ):
                 sock = self.connect()
                 (client,) = self.accepted()
                 leave(sock)
@@ -369,10 +428,21 @@ class Conversation(ServerCase):
             self.assertEqual(client.sock.fileno(), -1)
             self.assertEqual(list(self.server.selector.get_map()), [self.listener.fileno()])
 
-    def test_log_is_flushed_in_each_turn_of_the_loop(self):
-        with mock.patch.object(server, "flush_log") as flush_log:
+    def test_client_that_was_dropped_in_the_turn_of_another_gets_no_turn(self):
+        one, two = self.connect(), self.connect()
+
+        def drop_the_other(message):
+            (other,) = [each for each in self.server.clients if each.address.endswith(str(message["drop"]))]
+            self.server.drop(other)
+            return {"response": 200}
+
+        self.accepted(2)
+        self.enter(mock.patch.object(server, "process_client_message", drop_the_other))
+        with self.assert_warned():
+            for sock, other in ((one, two), (two, one)):
+                sock.sendall(json.dumps({"drop": other.getsockname()[1]}).encode())
+            self.accepted(1)
             self.server.serve_once()
-        flush_log.assert_called_once_with()
 
     def test_serves_until_an_exception_and_then_closes_all_connections(self):
         self.connect()
@@ -380,86 +450,89 @@ class Conversation(ServerCase):
         turns = [None, None, KeyboardInterrupt]
         with mock.patch.object(self.server, "serve_once", side_effect=turns) as serve_once:
             self.assertRaises(KeyboardInterrupt, self.server.serve_forever)
-        self.assertEqual((serve_once.call_count, client.sock.fileno()), (3, -1))
+        self.assertEqual(serve_once.call_count, 3)
+        self.assertEqual(client.sock.fileno(), -1)
         self.assertIsNone(self.server.selector.get_map())  # it is closed, too
 
 
 class Refusal(ServerCase):
-    """Server.serve_client, finish, ignore_input: invalid messages, and clients that quit."""
+    """Server.serve_client, refuse, finish: invalid messages, and clients that quit."""
 
     def test_invalid_presence_gets_400_and_a_warning_and_the_conversation_goes_on(self):
-        line = "WARNING invalid message from 127.0.0.1: 'action' is missing"
-        with self.assert_logged(line, level="WARNING"):
-            self.assertEqual(self.visit(b"{}" + PRESENCE_BYTES + b"\r\n"), [400, 200])
+        with self.assert_warned("WARNING invalid message from 127.0.0.1: 'action' is missing"):
+            self.assertEqual(self.visit(b"{}\n{}"[:2] + PRESENCE_BYTES + b"\r\n"), [400, 200])
 
     def test_not_a_json_object_gets_400_with_the_reason_and_ends_the_conversation(self):
         response = {"response": 400, "time": mock.ANY, "error": START + "b'h'"}
-        self.assertEqual(self.responses(self.connect(b"hello")), [response])
-
-    def test_not_a_json_object_is_a_warning_with_what_was_received(self):
-        self.patch(server, "RECEIVE_BYTES", 400)
-        error = r"""the message is not UTF-8: received b'{"a": "\xff"}'"""
-        with self.assert_logged(f"WARNING refused 127.0.0.1: {error}", level="WARNING"):
-            self.visit(b'{"a": "\xff"}')
+        with self.assert_warned(f"WARNING refused 127.0.0.1: {START}b'h'"):
+            self.assertEqual(self.responses(self.connect(b"hello")), [response])
 
     def test_last_response_arrives_though_the_client_is_still_sending(self):
         self.assertEqual(self.visit(PRESENCE_BYTES + b"{}" + b"hello" * 1000), [200, 400, 400])
-        self.assertEqual(self.visit(PRESENCE_BYTES + QUIT_BYTES + b"{}" * 1000), [200])
+        self.assertEqual(self.visit(PRESENCE_BYTES + b'{"action": "quit"}' + b"{}" * 1000), [200])
 
     def test_quit_ends_the_conversation_without_a_response_and_without_a_warning(self):
-        with self.assert_logged(level="WARNING"):
-            self.assertEqual(self.visit(QUIT_BYTES), [])
+        with self.assert_warned():
+            self.assertEqual(self.visit(b'{"action": "quit"}'), [])
 
-    def test_client_that_leaves_before_its_last_response_is_dropped(self):
-        self.connect()
-        (client,) = self.accepted()
-        with mock.patch.object(server, "send_message", side_effect=ConnectionResetError):
-            self.server.finish(client, {"response": 400})
-        self.assertEqual(self.server.clients, set())
+    def test_byte_order_mark_is_ignored(self):
+        self.assertEqual(self.visit(b"\xef\xbb\xbf" + PRESENCE_BYTES + b"\xef\xbb\xbf"), [200])
 
 
 class Trouble(ServerCase):
-    """Server.serve_client: what goes wrong with one client affects no other."""
+    """Server.serve_client, answer_message, finish: what goes wrong with one client affects no other."""
 
-    def fail(self):
-        """Let the server fail at one message; return the responses, and the only record of an error."""
-        failure = mock.patch.object(server, "check_presence", side_effect=ZeroDivisionError("by zero"))
-        with failure, self.assertLogs(LOG, "ERROR") as logs:
-            return self.responses(self.connect(PRESENCE_BYTES)), *logs.records
-
-    def test_failure_of_the_server_gets_500_and_affects_no_other_client(self):
-        other = self.connect()
-        self.accepted()
-        responses, _ = self.fail()
+    def assert_failure(self, patch):
+        """Fail unless the server, so patched, answers 500 with a traceback in its log and serves others."""
+        with patch, self.assertLogs(LOG, "ERROR") as logs:
+            responses = self.responses(self.connect(PRESENCE_BYTES))
         self.assertEqual(responses, [{"response": 500, "time": mock.ANY, "error": "internal server error"}])
-        other.sendall(PRESENCE_BYTES)
-        self.assertEqual(self.codes(other), [200])
+        self.assertRegex(logs.output[0], r"ERROR:server:failed to serve 127\.0\.0\.1 port \d+\nTraceback ")
+        self.assertEqual(self.codes(self.connect(PRESENCE_BYTES)), [200])
 
-    def test_failure_of_the_server_is_an_error_with_its_traceback_in_one_line(self):
-        _, record = self.fail()
-        line = server_log_config.OneLineFormatter("%(levelname)s %(message)s").format(record)
-        text = (
-            r"ERROR failed to serve 127\.0\.0\.1 port \d+\\nTraceback .* in process_client_message.*: by zero"
-        )
-        self.assertRegex(line, f"^{text}$")
+    def test_failure_of_the_server_gets_500_whatever_its_kind(self):
+        for error in (ZeroDivisionError, FileNotFoundError, ConnectionResetError, BlockingIOError):
+            with self.subTest(error=error):
+                self.assert_failure(mock.patch.object(server, "check_presence", side_effect=error))
+
+    def test_response_that_is_not_json_is_such_a_failure(self):
+        self.assert_failure(mock.patch.object(server, "process_client_message", return_value={"time": {1}}))
+
+    def test_client_is_dropped_if_even_the_last_response_fails(self):
+        with mock.patch.object(server, "send_message", side_effect=ZeroDivisionError):
+            with self.assertLogs(LOG, "ERROR"):
+                self.assertEqual(self.responses(self.connect(PRESENCE_BYTES)), [])
+        self.assertEqual(self.server.clients, set())
 
     def test_client_that_does_not_read_is_dropped(self):
-        self.patch(server, "process_client_message", lambda message: {"alert": "x" * 1_000_000})
-        drop = self.patch(self.server, "drop", mock.Mock(wraps=self.server.drop))
-        with self.assert_logged("WARNING lost 127.0.0.1: it does not read its responses", level="WARNING"):
+        self.enter(
+            mock.patch.object(server, "process_client_message", lambda message: {"alert": "x" * 1_000_000})
+        )
+        drop = self.enter(mock.patch.object(self.server, "drop", wraps=self.server.drop))
+        with self.assert_warned("WARNING lost 127.0.0.1: it does not read its responses"):
             self.connect(b"{}" * 200)
             self.serve_until(lambda: drop.called)
+
+    def test_network_that_fails_is_a_warning(self):
+        with self.assert_warned("WARNING lost 127.0.0.1: no route"):
+            self.connect()
+            (client,) = self.accepted()
+            with mock.patch.object(server, "receive_message", side_effect=OSError("no route")):
+                self.server.serve_client(client)
+        self.assertEqual(self.server.clients, set())
 
 
 class Deadlines(ServerCase):
     """Server.check_clients, answer_message, finish: how long a client may take."""
 
-    check_interval = 1
+    def setUp(self):
+        super().setUp()
+        self.server.next_check = 1001
 
-    def assert_dropped_at(self, end, *lines):
+    def assert_ends_at(self, end, *lines):
         """Let the clock tick; fail unless the one client is dropped at `end`, with these warnings."""
-        select = mock.patch.object(self.server.selector, "select", return_value=[])
-        with select, self.assert_logged(*lines, level="WARNING"):
+        with self.assert_warned(*lines), mock.patch.object(server, "CHECK_INTERVAL", 1):
+            self.enter(mock.patch.object(self.server.selector, "select", return_value=[]))
             while self.server.clients and self.clock() <= end:
                 self.clock.return_value += 1
                 self.server.serve_once()
@@ -468,41 +541,49 @@ class Deadlines(ServerCase):
     def test_silent_client_is_dropped_after_60_seconds(self):
         self.connect()
         self.accepted()
-        self.assert_dropped_at(1060, "WARNING dropped 127.0.0.1: no complete message in 60 s")
+        self.assert_ends_at(1060, "WARNING dropped 127.0.0.1: no complete message in 60 s")
 
-    def test_client_that_drips_has_no_more_time(self):
-        sock = self.connect(b"{")
+    def test_incomplete_message_is_refused_after_60_seconds_however_it_drips(self):
+        sock = self.connect(b'{"action: "presence"}')  # a quote is missing
         (client,) = self.accepted()
-        for self.clock.return_value, data in ((1030, b"{ "), (1059, b"{  ")):
-            sock.sendall(b" ")
-            self.serve_until(lambda data=data: client.data == data)
-        self.assert_dropped_at(1060, mock.ANY)
+        for self.clock.return_value in (1030, 1059):
+            received = client.data
+            sock.sendall(b"x")
+            self.serve_until(lambda received=received: client.data != received)
+        with self.assert_warned():
+            self.server.serve_once()
+        self.clock.return_value = 1060
+        with self.assert_warned("WARNING refused 127.0.0.1: no complete message in 60 s"):
+            responses = self.responses(sock)
+        error = "no complete message in 60 s"
+        self.assertEqual(responses, [{"response": 400, "time": mock.ANY, "error": error}])
 
     def test_message_gives_60_seconds_more(self):
         sock = self.connect()
         self.accepted()
         self.clock.return_value = 1050
-        sock.sendall(PRESENCE_BYTES + b"{")
+        sock.sendall(PRESENCE_BYTES)
         self.codes(sock)
-        self.assert_dropped_at(1110, mock.ANY)
+        self.assert_ends_at(1110, "WARNING dropped 127.0.0.1: no complete message in 60 s")
 
     def test_client_has_2_seconds_to_close_after_its_last_response(self):
-        for end, data in ((1002, b"hello"), (1004, QUIT_BYTES)):
-            self.responses(self.connect(data))
-            self.assert_dropped_at(end)
+        self.responses(self.connect(b"hello"))
+        self.assert_ends_at(1002)
+
+    def test_client_has_2_seconds_to_close_after_a_quit(self):
+        self.responses(self.connect(b'{"action": "quit"}'))
+        self.assert_ends_at(1002)
 
 
 class Room(ServerCase):
-    """MAX_CLIENTS, Server.accept_clients, accept_client, pause: how many clients are accepted."""
+    """Server.accept_clients, pause: how many clients are accepted."""
 
-    def test_clients_may_take_all_open_files_but_20_and_on_windows_511_sockets(self):
-        resource = mock.Mock(RLIMIT_NOFILE=7, getrlimit={7: (1024, 4096)}.get)
-        for module, number in ((resource, 1004), (None, 511)):  # None: it cannot be imported
-            with mock.patch.dict(sys.modules, resource=module):
-                self.assertEqual(runpy.run_path(server.__file__)["MAX_CLIENTS"], number)
+    def setUp(self):
+        super().setUp()
+        self.sleep = self.enter(mock.patch.object(server, "sleep"))
 
     def test_full_server_serves_its_clients_and_accepts_the_next_when_one_leaves(self):
-        self.patch(server, "MAX_CLIENTS", 2)
+        self.enter(mock.patch.object(server, "MAX_CLIENTS", 2))
         first, second, third = self.connect(), self.connect(), self.connect(PRESENCE_BYTES)
         self.accepted(2)
         second.sendall(PRESENCE_BYTES)
@@ -511,22 +592,25 @@ class Room(ServerCase):
         first.close()
         self.assertEqual(self.codes(third), [200])
 
-    def test_full_server_sleeps_a_little_so_that_its_loop_rests(self):
-        for limit, calls in ((1, []), (0, [mock.call(0.001)])):
-            with mock.patch.object(server, "MAX_CLIENTS", limit):
-                self.server.accept_clients()
-            self.assertEqual(self.sleep.mock_calls, calls)
+    def test_full_server_rests_while_somebody_waits(self):
+        self.enter(mock.patch.object(server, "MAX_CLIENTS", 0))
+        self.connect()
+        self.serve_until(lambda: self.sleep.called)
+
+    def test_server_with_room_does_not_rest(self):
+        self.assertEqual(self.visit(PRESENCE_BYTES), [200])
+        self.assertFalse(self.sleep.called)
 
     def test_full_server_is_an_error_once_a_minute(self):
-        self.patch(server, "MAX_CLIENTS", 0)
+        self.enter(mock.patch.object(server, "MAX_CLIENTS", 0))
         line = "ERROR cannot accept a client, 0 are connected: there is no room for more"
         for self.clock.return_value, lines in ((1000, [line]), (1059, []), (1060, [line]), (1119, [])):
-            with self.assert_logged(*lines):
+            with self.assert_warned(*lines):
                 self.server.accept_clients()
 
     def test_client_that_cannot_be_accepted_is_an_error_and_the_next_is_served(self):
         gone = mock.Mock(accept=mock.Mock(side_effect=OSError("gone")))
-        with self.assert_logged("ERROR cannot accept a client, 0 are connected: gone"):
+        with self.assert_warned("ERROR cannot accept a client, 0 are connected: gone"):
             with mock.patch.object(self.server, "listener", gone):
                 self.server.accept_clients()
         self.assertEqual(self.codes(self.connect(PRESENCE_BYTES)), [200])
@@ -535,10 +619,12 @@ class Room(ServerCase):
         reset(self.connect())
         self.assertEqual(self.codes(self.connect(PRESENCE_BYTES)), [200])
 
-    def test_loop_accepts_10_clients_in_a_turn_at_most(self):
-        with mock.patch.object(self.server, "accept_client") as accept_client:
-            self.server.accept_clients()
-        self.assertEqual(accept_client.call_count, 10)
+    def test_many_who_come_together_get_their_turn_soon(self):
+        socks = [self.connect(PRESENCE_BYTES) for _ in range(100)]
+        self.serve_until(lambda: self.server.clients)
+        self.server.serve_once()
+        self.server.serve_once()
+        self.assertEqual(len(self.server.clients), len(socks))
 
 
 @needs_sockets
@@ -566,56 +652,73 @@ class OpenListener(Case):
             self.skipTest("this machine has no IPv6")
         self.assertEqual(self.assert_listens("::1", "::1"), "::1")
         self.assert_listens("", "127.0.0.1", "::1")
+        self.assert_listens("::", "127.0.0.1", "::1")
 
     def test_on_all_addresses_without_ipv6(self):
         with mock.patch("socket.has_dualstack_ipv6", return_value=False):
             self.assertEqual(self.assert_listens("", "127.0.0.1"), "0.0.0.0")
 
 
-class DescribeError(Case):
+class DescribeError(unittest.TestCase):
     """describe_error: what the user is told if the server cannot listen."""
 
     def test_common_errors_come_with_advice(self):
-        for code, text in (
+        for error, text in (
             (errno.EADDRINUSE, "port 80 is taken: stop the program that uses it, or choose another with -p"),
             (errno.EADDRNOTAVAIL, "x is not an address of this machine: omit -a to listen on all of them"),
             (errno.EACCES, "the system does not allow port 80: choose another, for example with -p 8888"),
         ):
-            self.assertEqual(server.describe_error(OSError(code, "no"), "x", 80), text)
+            self.assertEqual(server.describe_error(OSError(error, "no"), "x", 80), text)
 
     def test_other_errors_come_in_the_words_of_the_system(self):
         error = OSError(errno.EADDRNOTAVAIL, "no")
-        text = f"cannot serve on all addresses port 80: {error}"
+        text = f"cannot listen on all addresses port 80: {error}"
         self.assertEqual(server.describe_error(error, "", 80), text)
-        self.assertEqual(server.describe_error(UnicodeError("no"), "x", 80), "cannot serve on x port 80: no")
+        self.assertEqual(server.describe_error(OSError("no"), "x", 80), "cannot listen on x port 80: no")
+
+    def test_malformed_address(self):
+        self.assertEqual(server.describe_error(UnicodeError("no"), "a..b", 80), "a..b cannot be an address")
 
 
-class ParseArgs(Case):
+class ParseArgs(unittest.TestCase):
     """parse_args: the command line."""
 
-    def test_options_and_their_defaults(self):
-        for argv, port, addr, level in (
-            ([], 7777, "", "DEBUG"),
-            (["-p", "0", "-a", "::1"], 0, "::1", "DEBUG"),
-            (["--log-level", "ERROR", "-p", "65535"], 65535, "", "ERROR"),
-        ):
-            self.assertEqual(vars(server.parse_args(argv)), {"port": port, "addr": addr, "log_level": level})
+    def test_defaults(self):
+        expected = {"port": 7777, "addr": "", "verbose": False, "log_level": "DEBUG"}
+        self.assertEqual(vars(server.parse_args([])), expected)
+
+    def test_everything(self):
+        arguments = server.parse_args(["-p", "0", "-a", "::1", "-v", "--log-level", "ERROR"])
+        expected = {"port": 0, "addr": "::1", "verbose": True, "log_level": "ERROR"}
+        self.assertEqual(vars(arguments), expected)
 
     def test_port_that_does_not_exist_is_a_usage_error(self):
+        self.assertEqual(server.parse_args(["-p", "65535"]).port, 65535)
         for port in ("-1", "65536"):
-            with self.assertRaises(SystemExit), contextlib.redirect_stderr(io.StringIO()) as stderr:
+            with self.assertRaisesRegex(SystemExit, "^2$"), contextlib.redirect_stderr(
+                io.StringIO()
+            ) as stderr:
                 server.parse_args(["-p", port])
             self.assertIn(f"error: a port is a number from 0 to 65535, not {port}\n", stderr.getvalue())
+
+
+def without_times(text):
+    """Return the lines of a log as "<level> <message>"; a line of another form stays as it is."""
+    line = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (DEBUG|INFO|WARNING|ERROR) server (.*)$")
+    return [line.sub(r"\1 \2", each) for each in text.splitlines()]
 
 
 class LogCase(Case):
     """What the tests of the log share: a folder of its own for the files, and what the console shows."""
 
     def setUp(self):
-        self.folder = Path(self.enter(tempfile.TemporaryDirectory(prefix="jim-")), "[a] name")
-        self.patch(server_log_config, "LOG_FOLDER", str(self.folder))
-        self.patch(server_log_config, "FILE_HANDLER", server_log_config.DailyFileHandler())
+        super().setUp()
+        self.folder = self.make_folder() / "[a] name"
+        self.enter(mock.patch.object(server_log_config, "LOG_FOLDER", str(self.folder)))
+        handler = server_log_config.DailyFileHandler()
+        self.enter(mock.patch.object(server_log_config, "FILE_HANDLER", handler))
         self.console = self.enter(contextlib.redirect_stderr(io.StringIO()))
+        self.addCleanup(handler.lines.clear)
         self.addCleanup(server_log_config.close_log)
 
     def files(self):
@@ -631,8 +734,81 @@ class LogCase(Case):
         return without_times(self.console.getvalue())
 
 
-class OneLineFormatter(Case):
-    """OneLineFormatter.format: one record, one line."""
+@needs_sockets
+class Main(LogCase):
+    """main, run: from the command line to the exit code."""
+
+    def run_main(self, *argv):
+        """Run the server and press Ctrl+C; return its exit code."""
+        with mock.patch.object(Server, "serve_once", side_effect=KeyboardInterrupt):
+            return server.main(["-p", "0", *argv])
+
+    def test_says_where_it_listens_and_that_it_stopped(self):
+        for argv, where in (
+            ([], "all addresses"),
+            (["-a", "127.0.0.1"], r"127\.0\.0\.1"),
+            (["-a", "localhost"], r"127\.0\.0\.1"),
+            (["-a", "0.0.0.0"], r"0\.0\.0\.0"),
+        ):
+            self.assertEqual(self.run_main(*argv), 0)
+            listening, stopped = self.shown()[-2:]
+            self.assertRegex(listening, rf"^INFO listening on {where} port [1-9]\d*, stop with Ctrl\+C$")
+            self.assertEqual(stopped, "INFO stopped")
+
+    def test_address_of_another_machine_is_one_line_and_exit_code_1(self):
+        self.assertEqual(self.run_main("-a", "192.0.2.1"), 1)
+        line = "ERROR 192.0.2.1 is not an address of this machine: omit -a to listen on all of them"
+        self.assertEqual(self.shown(), [line])
+
+    def test_address_that_cannot_be_one_is_one_line_and_exit_code_1(self):
+        for number, address in enumerate(("a..b", "é..b", "Ж" * 70, "no such name"), start=1):
+            with self.subTest(address=address):
+                self.assertEqual(self.run_main("-a", address), 1)
+                self.assertEqual(len(self.shown()), number)
+                self.assertIn(address, self.shown()[-1])
+
+    def test_too_few_open_files_are_one_line_and_exit_code_1(self):
+        with mock.patch.multiple(server, OPEN_FILES=20, MAX_CLIENTS=0):
+            self.assertEqual(self.run_main(), 1)
+        self.assertEqual(self.shown(), ["ERROR the system allows only 20 open files, too few for a client"])
+
+    def test_log_level_is_the_lowest_level_anywhere(self):
+        self.run_main("-a", "127.0.0.1", "-v", "--log-level", "ERROR")
+        self.assertEqual(self.shown(), [])
+        self.assertFalse(self.folder.exists())
+
+    def test_log_is_closed_at_the_end(self):
+        self.run_main("-a", "127.0.0.1")
+        self.assertEqual(self.logged(), self.shown())
+        LOG.error("nobody sees this")
+        self.assertEqual(self.logged(), self.shown())
+
+    def test_usage_error_touches_no_file(self):
+        self.assertRaises(SystemExit, server.main, ["-p", "65536"])
+        self.assertFalse(self.folder.exists())
+
+
+class Stop(unittest.TestCase):
+    """stop: what Ctrl+C and `kill` do."""
+
+    def test_second_signal_within_a_second_is_ignored_and_a_later_one_is_not(self):
+        clock = self.enter_clock()
+        self.assertRaises(KeyboardInterrupt, server.stop, signal.SIGINT, None)
+        clock.return_value = 1001
+        server.stop(signal.SIGINT, None)
+        clock.return_value = 1001.1
+        self.assertRaises(KeyboardInterrupt, server.stop, signal.SIGTERM, None)
+
+    def enter_clock(self):
+        for patch in (mock.patch.object(server, "last_stop", 0), mock.patch.object(server, "monotonic")):
+            clock = patch.start()
+            self.addCleanup(patch.stop)
+        clock.return_value = 1000
+        return clock
+
+
+class OneLineFormatter(unittest.TestCase):
+    """OneLineFormatter, escape: one record, one line; a traceback follows, indented."""
 
     def test_only_printable_characters_stay_as_they_are(self):
         formatter = server_log_config.OneLineFormatter("%(message)s")
@@ -642,45 +818,45 @@ class OneLineFormatter(Case):
             ("a\n2026-11-22 12:00:00,000 INFO server b", r"a\n2026-11-22 12:00:00,000 INFO server b"),
             ("\x1b[2J\r\x00\t\x85\u2028\u202e\ud800", r"\x1b[2J\r\x00\t\x85\u2028\u202e\ud800"),
         ):
-            self.assertEqual(formatter.format(logging.makeLogRecord({"msg": text})), line)
+            with self.subTest(text=text):
+                self.assertEqual(formatter.format(logging.makeLogRecord({"msg": text})), line)
 
+    def test_format_itself_is_left_as_it_is(self):
+        formatter = server_log_config.OneLineFormatter("[%(levelname)-8s]\t%(message)s")
+        record = logging.makeLogRecord({"levelname": "INFO", "msg": "a\tb"})
+        self.assertEqual(formatter.format(record), "[INFO    ]\ta\\tb")
 
-class Append(Case):
-    """append: text at the end of a file."""
-
-    def test_makes_folder_and_file_and_starts_a_new_line_if_the_last_one_was_cut_off(self):
-        path = Path(self.enter(tempfile.TemporaryDirectory(prefix="jim-")), "a", "b", "file.log")
-        for text, content in (("Ж\n", "Ж\n"), ("cut o", "Ж\ncut o"), ("b\n", "Ж\ncut o\nb\n")):
-            server_log_config.append(str(path), text)
-            self.assertEqual(path.read_bytes(), content.encode())
-
-
-@contextlib.contextmanager
-def at(day, clock="12:00:00"):
-    """Set the time for a block."""
-    now = int(time.mktime(time.strptime(f"{day} {clock}", "%Y-%m-%d %H:%M:%S")))
-    with mock.patch("time.time", return_value=now), mock.patch("time.time_ns", return_value=now * 10**9):
-        yield
+    def test_traceback_is_indented_and_escaped(self):
+        try:
+            raise ZeroDivisionError("by\n2026-11-22 INFO forged\x1b\ud800")
+        except ZeroDivisionError:
+            record = logging.makeLogRecord({"msg": "failed", "exc_info": sys.exc_info()})
+        first, *traceback = server_log_config.OneLineFormatter("%(message)s").format(record).split("\n")
+        self.assertEqual(first, "failed")
+        self.assertEqual(traceback[0], "    Traceback (most recent call last):")
+        forged = ["    ZeroDivisionError: by", r"    2026-11-22 INFO forged\x1b\ud800"]
+        self.assertEqual(traceback[-2:], forged)
 
 
 TODAY, TOMORROW = "2026-11-22", "2026-11-23"
 EARLIER = [f"server.2020-01-{day:02}.log" for day in range(1, 32)]  # one file more than is kept
 
 
-class DailyFile(LogCase):
-    """DailyFileHandler.emit, begin_day, flush, delete_old_files, flush_log: a file for each day."""
+class DailyFileHandler(LogCase):
+    """DailyFileHandler, path_of_today, delete_old_files, flush_log: a file for each day."""
 
     def setUp(self):
         super().setUp()
         server_log_config.configure_log()
         self.file = self.folder / f"server.{TODAY}.log"
-        self.error = f"ERROR cannot write the log {self.file}, records are lost: no space"
-        self.failing = mock.patch.object(server_log_config, "append", side_effect=OSError("no space"))
 
     def log(self, text, *days, level=logging.DEBUG):
         """Log a text at noon of some days, by default today, and write it."""
         for day in days or [TODAY]:
-            with at(day):
+            now = int(time.mktime(time.strptime(f"{day} 12", "%Y-%m-%d %H")))
+            with mock.patch("time.time", return_value=now), mock.patch(
+                "time.time_ns", return_value=now * 10**9
+            ):
                 LOG.log(level, text)
                 server_log_config.flush_log()
 
@@ -689,18 +865,17 @@ class DailyFile(LogCase):
         for name in names:
             (self.folder / name).write_bytes(b"")
 
-    def test_lines_of_before_midnight_that_are_written_after_it_are_in_the_file_of_their_day(self):
-        with at(TODAY, "23:59:59"):
-            LOG.debug("old")
-        with at(TOMORROW, "00:00:00"):
-            LOG.debug("new")
-        server_log_config.flush_log()
-        self.assertEqual(self.logged(f"server.{TODAY}.log"), ["DEBUG old"])
-        self.assertEqual(self.logged(f"server.{TOMORROW}.log"), ["DEBUG new"])
-
-    def test_clock_that_runs_back_overwrites_nothing(self):
-        self.log("text", TODAY, TOMORROW, TODAY)
+    def test_each_day_has_its_file(self):
+        self.log("text", TODAY, TOMORROW, TODAY)  # the clock may run back
         self.assertEqual(self.logged(f"server.{TODAY}.log"), ["DEBUG text"] * 2)
+        self.assertEqual(self.logged(f"server.{TOMORROW}.log"), ["DEBUG text"])
+
+    def test_names_of_the_files_do_not_depend_on_the_format(self):
+        for line_format in ("[%(asctime)s] %(message)s", "%(levelname)-10s %(process)d\t%(message)s"):
+            with mock.patch.object(server_log_config, "LINE_FORMAT", line_format):
+                server_log_config.configure_log()
+                self.log("text", TODAY, TOMORROW)
+        self.assertEqual(self.files(), [f"server.{TODAY}.log", f"server.{TOMORROW}.log"])
 
     def test_last_30_files_of_earlier_days_are_kept_and_other_files_are_left_alone(self):
         others = ["client.log", "my server.2019-12-31.log", "server.2019-12-31.log.old", "server.log"]
@@ -714,10 +889,16 @@ class DailyFile(LogCase):
         self.assertEqual(self.files(), ["server.2019-12-31.log", *EARLIER])
 
     def test_file_that_cannot_be_deleted_stays(self):
-        self.make_files(*EARLIER[1:])
-        (self.folder / EARLIER[0]).mkdir()  # a folder, which cannot be deleted like a file
+        self.make_files(*EARLIER[2:])
+        for name in EARLIER[:2]:
+            (self.folder / name).mkdir()  # a folder, which cannot be deleted like a file
         self.log("text")
         self.assertEqual(self.files(), [*EARLIER, self.file.name])
+
+    def test_old_file_is_not_deleted_before_a_line_is_written(self):
+        self.make_files(*EARLIER)
+        server_log_config.flush_log()
+        self.assertEqual(self.files(), EARLIER)
 
     def test_file_or_folder_that_is_deleted_or_renamed_is_made_again(self):
         old = self.folder / "old"
@@ -728,59 +909,78 @@ class DailyFile(LogCase):
             self.assertEqual(self.logged(self.file.name), ["DEBUG after"])
         self.assertEqual(self.shown(), [])
 
-    def test_file_in_the_place_of_the_folder_is_reported_and_stops_nothing(self):
-        self.folder.write_bytes(b"")
-        self.log("text")
-        (line,) = self.shown()
-        self.assertIn(self.error[: -len("no space")], line)
+    def test_log_that_cannot_be_written_is_reported_once_a_day_and_stops_nothing(self):
+        self.folder.write_bytes(b"")  # a file in the place of the folder
+        self.log("lost", TODAY, TODAY, TOMORROW, TOMORROW)
+        for line, day in zip(self.shown(), (TODAY, TOMORROW)):
+            path = self.folder / f"server.{day}.log"
+            self.assertIn(f"ERROR cannot write the log {path}, records are lost: ", line)
+        self.assertEqual(len(self.shown()), 2)
 
-    def test_lines_that_cannot_be_written_are_lost_and_no_others(self):
-        self.log("before")
-        with self.failing:
-            self.log("lost")
+    def test_log_that_can_be_written_again_begins_with_a_new_line(self):
+        self.file.mkdir(parents=True)  # a folder in the place of the file
+        self.log("lost")
+        self.file.rmdir()
         self.log("after")
-        self.assertEqual(self.logged(), ["DEBUG before", self.error, "DEBUG after"])
+        empty, error, after = self.logged()
+        self.assertEqual(empty, "")
+        self.assertIn("ERROR cannot write the log ", error)
+        self.assertEqual(after, "DEBUG after")
 
-    def test_failure_is_reported_once_a_day(self):
-        with self.failing:
-            self.log("lost", TODAY, TODAY, TOMORROW, TOMORROW)
-        self.assertEqual(self.shown(), [self.error, self.error.replace(TODAY, TOMORROW)])
-
-    def test_full_file_takes_only_info_and_error_until_midnight(self):
-        getsize = self.patch(os.path, "getsize", mock.Mock(return_value=100 * 1024 * 1024 - 1))
-        self.log("almost full")
-        getsize.return_value += 1
-        for level in (logging.DEBUG, logging.WARNING, logging.INFO, logging.ERROR):
-            self.log("text", level=level)
-        lines = [f"ERROR the log {self.file} is full: until midnight it takes only INFO and ERROR"]
-        lines += ["INFO text", "ERROR text"]
-        self.assertEqual(self.shown(), lines)
+    def test_full_file_takes_only_errors_until_midnight(self):
+        with mock.patch("os.path.getsize", return_value=100 * 1024 * 1024 - 1) as getsize:
+            self.log("almost full")
+            getsize.return_value += 1
+            for level in (logging.DEBUG, logging.WARNING, logging.ERROR):
+                self.log("text", level=level)
+        lines = [f"ERROR the log {self.file} is full: until midnight it takes only errors", "ERROR text"]
+        self.assertEqual(self.shown(), [lines[0], "WARNING text", lines[1]])
         self.assertEqual(self.logged(self.file.name), ["DEBUG almost full", "DEBUG text", *lines])
         self.log("text", TOMORROW)
         self.assertEqual(self.logged(f"server.{TOMORROW}.log"), ["DEBUG text"])
 
-    def test_1000_lines_are_written_without_waiting_for_flush_log(self):
-        with at(TODAY):
-            for _ in range(999):
-                LOG.debug("text")
-            self.assertFalse(self.folder.exists())
-            LOG.debug("text")
-        self.assertEqual(len(self.logged()), 1000)
+    def test_full_file_that_cannot_be_written_is_reported_too(self):
+        with mock.patch.object(server_log_config, "MAX_FILE_BYTES", 1):
+            self.log("text")
+            self.file.unlink()
+            self.file.mkdir()
+            self.log("text", TODAY, TODAY, level=logging.ERROR)
+        problems = [line.split()[1] for line in self.shown() if line != "ERROR text"]
+        self.assertEqual(problems, ["the", "cannot"])
+
+    @unittest.skipIf(os.name == "nt" or sys.platform == "emscripten", "pipes have no names there")
+    def test_log_can_be_a_pipe(self):
+        reader, writer = map(os.fdopen, os.pipe(), "rw")
+        with reader, writer:
+            self.folder.mkdir()
+            self.file.symlink_to(f"/dev/fd/{writer.fileno()}")
+            self.log("text")
+            writer.close()
+            self.assertEqual(without_times(reader.read()), ["DEBUG text"])
+
+    def test_slip_in_a_call_of_log_is_shown_and_stops_nothing(self):
+        LOG.debug("connected: %d", "x")
+        self.log("next")
+        self.assertIn("--- Logging error ---", self.console.getvalue())
+        self.assertIn(f'File "{__file__}"', self.console.getvalue())
+        self.assertEqual(self.logged(), ["DEBUG next"])
 
 
 class ConfigureLog(LogCase):
-    """configure_log, is_about_server, close_log: what goes where."""
+    """configure_log, close_log: which records go where."""
 
     def log_at_all_levels(self):
         for level in server_log_config.LEVELS:
             LOG.log(getattr(logging, level), "text")
+        server_log_config.close_log()
 
     def test_before_it_and_after_close_log_records_go_nowhere(self):
         self.log_at_all_levels()
         server_log_config.configure_log()
         server_log_config.close_log()
         self.log_at_all_levels()
-        self.assertEqual((self.folder.exists(), self.shown()), (False, []))
+        self.assertEqual(self.shown(), [])
+        self.assertFalse(self.folder.exists())
 
     def test_records_go_to_no_other_logger(self):
         with self.assertLogs(level="DEBUG") as logs:
@@ -788,64 +988,22 @@ class ConfigureLog(LogCase):
             LOG.warning("ours")
         self.assertEqual(logs.output, ["WARNING:another:not ours"])
 
-    def test_file_takes_a_level_and_above_and_the_console_info_and_error(self):
-        for number, level in enumerate(server_log_config.LEVELS):
-            server_log_config.configure_log(level)
-            self.log_at_all_levels()
-            server_log_config.close_log()
-            self.assertEqual(self.logged(), [f"{each} text" for each in server_log_config.LEVELS[number:]])
-            shutil.rmtree(self.folder)
-        self.assertEqual(self.shown(), ["INFO text", "ERROR text"] * 4)
+    def test_file_takes_all_levels_and_the_console_info_and_above(self):
+        server_log_config.configure_log()
+        self.log_at_all_levels()
+        self.assertEqual(self.logged(), ["DEBUG text", "INFO text", "WARNING text", "ERROR text"])
+        self.assertEqual(self.shown(), ["INFO text", "WARNING text", "ERROR text"])
+
+    def test_verbose_console_shows_what_the_file_has(self):
+        server_log_config.configure_log(verbose=True)
+        self.log_at_all_levels()
+        self.assertEqual(self.shown(), self.logged())
 
     def test_second_call_replaces_the_first(self):
         server_log_config.configure_log()
         server_log_config.configure_log()
         LOG.info("once")
         self.assertEqual(self.shown(), ["INFO once"])
-
-
-@needs_sockets
-class Main(LogCase):
-    """main: from the command line to the exit code."""
-
-    def run_main(self, *argv):
-        """Run the server and press Ctrl+C; return its exit code."""
-        with mock.patch.object(Server, "serve_once", side_effect=KeyboardInterrupt):
-            return server.main(["-p", "0", *argv])
-
-    def test_says_where_it_listens_and_that_it_stopped(self):
-        for address, where in (("127.0.0.1", r"127\.0\.0\.1"), ("", "all addresses")):
-            self.assertEqual(self.run_main("-a", address), 0)
-            listening, stopped = self.shown()[-2:]
-            self.assertRegex(listening, rf"^INFO listening on {where} port [1-9]\d*, stop with Ctrl\+C$")
-            self.assertEqual(stopped, "INFO stopped")
-
-    def test_address_of_another_machine_is_one_line_and_exit_code_1(self):
-        self.assertEqual(self.run_main("-a", "192.0.2.1"), 1)
-        line = "ERROR 192.0.2.1 is not an address of this machine: omit -a to listen on all of them"
-        self.assertEqual(self.shown(), [line])
-
-    def test_address_that_cannot_be_one_is_one_line_and_exit_code_1(self):
-        for address in ("a..b", "é..b", "Ж" * 70, "no such name"):
-            with self.subTest(address=address):
-                self.assertEqual(self.run_main("-a", address), 1)
-                self.assertRegex(self.shown()[-1], rf"^ERROR cannot serve on {address} port 0: ")
-
-    def test_log_takes_the_given_level_and_is_closed_at_the_end(self):
-        for level, written in (("ERROR", False), ("INFO", True)):
-            self.run_main("-a", "127.0.0.1", "--log-level", level)
-            self.assertEqual((self.folder.exists(), len(LOG.handlers)), (written, 1))
-
-
-class Stop(Case):
-    """stop: what a signal does."""
-
-    def test_first_signal_raises_keyboard_interrupt_and_others_are_ignored(self):
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self.addCleanup(signal.signal, number, signal.getsignal(number))
-        self.assertRaises(KeyboardInterrupt, server.stop, signal.SIGINT, None)
-        handlers = [signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)]
-        self.assertEqual(handlers, [signal.SIG_IGN] * 2)
 
 
 # On Windows, only a process itself can press Ctrl+C in its console: this program runs the script, and does so
@@ -872,7 +1030,8 @@ class Script(Case):
     """server.py as a user runs it, copied with its log module alone into an empty folder."""
 
     def setUp(self):
-        self.folder = Path(self.enter(tempfile.TemporaryDirectory(prefix="jim-")), "alone")
+        super().setUp()
+        self.folder = self.make_folder() / "alone"
         for module in (server, server_log_config):
             copy = self.folder / os.path.relpath(module.__file__, os.path.dirname(server.__file__))
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -917,33 +1076,39 @@ class Script(Case):
             shown = process.stderr.readline()
             process.send_signal(number)
         shown += process.stderr.read()
-        self.assertEqual((process.wait(), without_times(shown)), (0, ["INFO stopped"]))
+        self.assertEqual(process.wait(), 0)
+        self.assertEqual(without_times(shown), ["INFO stopped"])
 
     def logged(self):
         """Return level and message of all lines in the log file."""
         (file,) = (self.folder / "log").glob("server.*.log")
         return without_times(file.read_text("utf-8"))
 
-    def test_log_of_a_run_tells_its_story_and_ctrl_c_twice_ends_it(self):
+    def test_who_is_here_and_who_was_refused_is_shown_and_ctrl_c_twice_ends_it(self):
+        (self.folder / "resource.py").write_text("a module of Python has this name, too")
         process, address = self.start_and_listen()
         sock = self.connect(address)
         self.assertIn(b"200", sock.recv(10_000))
-        sock.sendall(QUIT_BYTES)
-        self.assertEqual(sock.recv(10_000), b"")
-        self.assertIn(b"200", self.connect(address).recv(10_000))  # the lines of earlier turns are written
+        self.assertEqual(without_times(process.stderr.readline()), ["INFO Guest is here"])
+        sock.sendall(b"hello")
+        self.assertIn(b"400", sock.recv(10_000))
+        self.assertEqual(sock.recv(1), b"")
+        self.assertIn("WARNING refused 127.0.0.1 port ", without_times(process.stderr.readline())[0])
         self.assert_stops(process, signal.SIGINT)
         verbs = [line.split()[1] for line in self.logged() if "DEBUG received" not in line]
-        story = ["listening", "connected:", "processed", "sent", "processed"]
-        self.assertEqual([*verbs[:5], verbs[-1]], [*story, "stopped"])
+        self.assertEqual(verbs[:6], ["listening", "connected:", "Guest", "sent", "refused", "sent"])
+        self.assertEqual(verbs[-1], "stopped")
 
     @unittest.skipIf(os.name == "nt", "Windows has neither a limit of open files nor SIGTERM")
     def test_log_is_written_though_clients_take_all_open_files_and_sigterm_ends_it(self):
         process, address = self.start_and_listen("sh", "-c", 'ulimit -n 40; exec "$0" "$@"')
         socks = [self.connect(address) for _ in range(45)]
+        shown = [without_times(process.stderr.readline())[0] for _ in range(21)]
         error = "ERROR cannot accept a client, 20 are connected: there is no room for more"
-        self.assertEqual(without_times(process.stderr.readline()), [error])
+        self.assertEqual(shown, ["INFO Guest is here"] * 20 + [error])
         socks[0].close()
         self.assertIn(b"200", socks[20].recv(10_000))  # the lines of earlier turns are written
+        self.assertEqual(without_times(process.stderr.readline()), ["INFO Guest is here"])
         self.assert_stops(process, signal.SIGTERM)
         self.assertIn(error, self.logged())
 
@@ -952,8 +1117,9 @@ class Script(Case):
         port = listener.getsockname()[1]
         process = self.start(port=port)
         _, shown = process.communicate(timeout=PATIENCE)
+        self.assertEqual(process.returncode, 1)
         line = f"ERROR port {port} is taken: stop the program that uses it, or choose another with -p"
-        self.assertEqual((process.returncode, without_times(shown)), (1, [line]))
+        self.assertEqual(without_times(shown), [line])
 
     def test_importing_it_creates_nothing(self):
         before = list(os.walk(self.folder))
