@@ -227,8 +227,7 @@ class Server:
     def __init__(self, listener: socket.socket) -> None:
         """Prepare to accept clients from `listener`, which the caller has to close."""
         listener.setblocking(False)
-        # All connections inherit this: send a small response immediately, do not join it with the next one.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)  # its clients inherit it: no delays
         self.listener = listener
         self.clients: set[Client] = set()
         self.pending: set[Client] = set()  # clients who may have sent another message, which is in their data
@@ -278,9 +277,8 @@ class Server:
             return
         try:
             for _ in range(min(room, MAX_ACCEPTS)):
-                sock, address = self.listener.accept()
-                client = Client(sock, address)
-                self.selector.register(sock, selectors.EVENT_READ, data=client)
+                client = Client(*self.listener.accept())  # `accept` returns a socket and an address
+                self.selector.register(client.sock, selectors.EVENT_READ, data=client)
                 self.clients.add(client)
                 LOG.debug("connected: %s", client.address)
                 self.serve_client(client)  # most clients send immediately
@@ -396,7 +394,7 @@ def describe_error(error: Exception, address: str, port: int) -> str:
         return f"{address} cannot be an address"
     if error.errno == errno.EADDRINUSE:  # `errno` has a name for each of the system's error numbers
         return f"port {port} is taken: stop the program that uses it, or choose another with -p"
-    if error.errno == errno.EADDRNOTAVAIL and address:  # without -a, this advice would make no sense
+    if address and error.errno in (errno.EADDRNOTAVAIL, socket.EAI_NONAME):  # EAI_NONAME: no such name
         return f"{address} is not an address of this machine: omit -a to listen on all of them"
     if error.errno == errno.EACCES:  # the port is below 1024, or Windows keeps it for another program
         return f"the system does not allow port {port}: choose another, for example with -p 8888"
@@ -416,35 +414,37 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Serve until Ctrl+C, then return 0; return 1 if the server cannot listen."""
+def start_listening(arguments: argparse.Namespace) -> socket.socket | None:
+    """Return a socket that listens; if this is impossible, log why and return None."""
     if MAX_CLIENTS < 1:
         LOG.error("the system allows only %d open files, too few for a client", OPEN_FILES)
-        return 1
+        return None
     try:
         listener = open_listener(arguments.addr, arguments.port)
     except (OSError, TypeError, UnicodeError) as error:
         LOG.error(describe_error(error, arguments.addr, arguments.port))
-        return 1
-    try:
-        with listener:
-            address, port = listener.getsockname()[:2]  # with -p 0, only the system knows the port
-            where = "all addresses" if arguments.addr in ("", "::") else address
-            LOG.info("listening on %s port %d, stop with Ctrl+C", where, port)
-            Server(listener).serve_forever()
-    except KeyboardInterrupt:
-        LOG.info("stopped")
-    return 0
+        return None
+    address, port = listener.getsockname()[:2]  # with -p 0, only the system knows the port
+    where = "all addresses" if arguments.addr in ("", "::") else address
+    LOG.info("listening on %s port %d, stop with Ctrl+C", where, port)
+    return listener
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the server; return its exit code."""
+    """Run the server until Ctrl+C; return its exit code."""
     arguments = parse_args(argv)
     try:
         configure_log(arguments.log_level, arguments.verbose)
-        return run(arguments)
+        listener = start_listening(arguments)
+        if listener is None:
+            return 1
+        with listener:
+            Server(listener).serve_forever()
+    except KeyboardInterrupt:
+        LOG.info("stopped")
     finally:
         close_log()
+    return 0
 
 
 last_stop = 0.0  # when `stop` was called, on the clock `monotonic`
