@@ -1,6 +1,5 @@
-# What the stages share. Each stage sources this file first; it then works in a copy of the project in a scratch
-# folder: nothing is written in the checkout. A check prints a line that begins with "passed: ", "FAILED: " or
-# "skipped: ". This is what .ci/run counts.
+# What the stages share. Each stage sources this file first; it then works in a copy of the project: nothing is
+# written in the checkout. A check prints a line that begins with "passed: ", "FAILED: " or "skipped: ".
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 ci=$PWD/.ci
@@ -25,11 +24,7 @@ check() {
 skip() { echo "skipped: $1 ($2)"; }
 
 # try COMMAND...: run it without output; if it fails, $why is the last line that it printed
-try() {
-    "$@" >"$scratch/log" 2>&1 && return
-    why=$(grep -v "^ *$" "$scratch/log" | tail -n 1)
-    return 1
-}
+try() { "$@" >"$scratch/log" 2>&1 || { why=$(grep -v "^ *$" "$scratch/log" | tail -n 1) && return 1; }; }
 
 # need PACKAGES COMMAND...: does the command work? If not, install Debian's packages, if that is allowed
 need() {
@@ -66,16 +61,9 @@ if sys.version_info >= (3, 8) and sys.version_info[3] == "final" and python_impl
     done | sort --version-sort --unique --key=1,1 | cut -d " " -f 2-
 }
 
-# files: all files here and in the folder for temporary files, with their checksums
-files() { find . "$TMPDIR" \( -type f -exec cksum {} + \) -o -print | sort; }
-
 # tests PYTHON...: run all tests with the README's own command, which must change no file and leave none behind
-tests() {
-    files >"$scratch/before"
-    "$@" -X dev -W error -m unittest || return 1
-    files >"$scratch/after"
-    diff "$scratch/before" "$scratch/after"
-}
+files() { find . "$TMPDIR" \( -type f -exec cksum {} + \) -o -print | sort; }
+tests() { files >"$scratch/files" && "$@" -X dev -W error -m unittest && files | diff "$scratch/files" -; }
 
 newest=$(pythons | tail -n 1) # runs the developers' tools
 [ -n "$newest" ] || { echo "FAILED: there is no CPython from 3.8 on" && exit 1; }
