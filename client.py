@@ -27,7 +27,7 @@ MAX_NAME = 25  # characters of an account name; from JIM
 MAX_MESSAGE = 640  # characters of a message; from JIM
 MAX_BYTES = 4 * MAX_MESSAGE  # in UTF-8, a character takes at most 4 bytes
 TIMEOUT = 10  # seconds for connecting, and again for the response
-STEP = 0.5  # seconds that one `recv` may wait: on Windows, Ctrl+C has no effect until it returns
+WAIT = 0.5  # seconds that one `recv` may wait: on Windows, Ctrl+C has no effect until `recv` returns
 
 Message = Dict[str, Any]  # a JSON object: its fields by name, with values of any type
 
@@ -62,7 +62,7 @@ def process_response(message: Message) -> str:
     if "response" not in message:
         raise ProtocolError(f"'response' is missing, the keys are {repr(list(message))[:60]}")
     code = message["response"]
-    if type(code) is not int or code not in MEANINGS:  # first the type: 200.0 == 200, so it would be found
+    if type(code) is not int or code not in MEANINGS:  # the type first, because 200.0 is in MEANINGS, too
         raise ProtocolError(f"'response' must be a number, one of JIM's codes, not {repr(code)[:20]}")
     text = message.get("alert") or message.get("error") or MEANINGS[code]
     LOG.debug("processed a response, code %d", code)
@@ -72,17 +72,16 @@ def process_response(message: Message) -> str:
 # The wire: bytes in, messages out, and back.
 
 RECEIVE_BYTES = 200  # bytes that one `recv` may return: a typical message and some more
-MAX_STEPS = 3000  # then give up: a server that sends without end must not fill the log
-IGNORED = b" \t\r\n\xef\xbb\xbf"  # bytes to skip around a message: whitespace, and UTF-8's byte order mark
-TOO_LONG = f"the message is longer than {MAX_MESSAGE} characters"
+MAX_STEPS = 3000  # steps of `receive_response`, so that a server that sends without end does not fill the log
+IGNORED = b" \t\r\n\xef\xbb\xbf"  # around a message: whitespace, and a mark that some programs send first
 
 
 def refuse_nan(constant: str) -> None:
-    """Raise ProtocolError. PARSER calls this with "NaN" or "Infinity", which JSON does not allow."""
+    """Raise ProtocolError. PARSER calls this for "NaN" and "Infinity", which JSON does not allow."""
     raise ProtocolError(f"not JSON: {constant} is not allowed")
 
 
-PARSER = json.JSONDecoder(parse_constant=refuse_nan)  # otherwise the same as in `json.loads`
+PARSER = json.JSONDecoder(parse_constant=refuse_nan)  # PARSER.decode does what `json.loads` does, but for NaN
 
 
 def take_message(data: bytes) -> tuple[Message | None, bytes]:
@@ -93,23 +92,24 @@ def take_message(data: bytes) -> tuple[Message | None, bytes]:
     data = data.lstrip(IGNORED)
     if data and not data.startswith(b"{"):
         raise ProtocolError(f"a message is a JSON object and cannot start with {data[:1]!r}")
-    try:
-        return parse_message(data), b""  # a shortcut: most often, exactly one message has arrived
-    except ProtocolError:  # it is incomplete, or more follows, or it is invalid: look for its end
-        end = find_end(data[:MAX_BYTES])
+    try:  # a shortcut: most often, `data` is exactly one message (the parser accepts nothing behind it)
+        return parse_message(data), b""
+    except ProtocolError:  # it is incomplete, or more follows, or it is invalid
+        pass
+    end = find_end(data[:MAX_BYTES])
     if end > 0:
         return parse_message(data[:end]), data[end:].lstrip(IGNORED)
     if len(data) > MAX_BYTES:
-        raise ProtocolError(TOO_LONG)
+        raise ProtocolError(f"the message is longer than {MAX_MESSAGE} characters")
     return None, data
 
 
 def find_end(data: bytes) -> int:
     """Return the length of the message at the start of `data`: 10 for b'{"a": "}"} {'; 0 if incomplete."""
-    depth = 0  # how many { are open
+    depth = 0  # how many { are open; in UTF-8, no other character contains the byte of a {
     in_string = False  # { and } in strings do not count
     escaped = False  # whether the character before was a backslash: then a " does not end the string
-    for length, char in enumerate(data.decode("latin-1"), start=1):  # latin-1: each byte is a character
+    for length, char in enumerate(data.decode("latin-1"), start=1):  # latin-1 makes each byte a character
         if escaped:
             escaped = False
         elif char == "\\":
@@ -130,7 +130,7 @@ def parse_message(data: bytes) -> Message:
     try:
         text = data.decode("utf-8")
         if len(text) > MAX_MESSAGE:
-            raise ProtocolError(TOO_LONG)
+            raise ProtocolError(f"the message is longer than {MAX_MESSAGE} characters")
         message: Message = PARSER.decode(text)
     except UnicodeDecodeError as error:
         raise ProtocolError(f"not UTF-8: {error}") from error
@@ -142,15 +142,14 @@ def parse_message(data: bytes) -> Message:
 def send_message(sock: socket.socket, message: Message) -> None:
     """Send `message`. Raises OSError if the connection fails."""
     text = json.dumps(message, ensure_ascii=False)  # "Ж" stays "Ж" and does not become \u0416
-    sock.sendall(text.encode("utf-8", "replace"))  # what UTF-8 cannot express becomes "?"
+    sock.sendall(text.encode("utf-8", "replace"))  # send "?" for a character that the system garbled
     LOG.debug("sent %s", text)
 
 
 def receive_response(sock: socket.socket) -> Message:
-    """Return the server's response, in however many pieces it arrives.
+    """Return the server's response, in however many pieces it arrives; ignore what follows.
 
-    Raises ProtocolError if it is invalid, ConnectionError if the server closes instead, socket.timeout
-    if it takes longer than TIMEOUT, and OSError if the connection fails.
+    Raises ProtocolError, ConnectionError if the server closes instead, and socket.timeout after TIMEOUT.
     """
     deadline = monotonic() + TIMEOUT
     data = b""  # received, but not yet a whole message
@@ -172,24 +171,23 @@ def receive_response(sock: socket.socket) -> Message:
 
 def receive_piece(sock: socket.socket, deadline: float) -> bytes:
     """Return the next bytes, or b"" if the server has closed; raise socket.timeout at `deadline`."""
-    sock.settimeout(STEP)  # from now on, `recv` raises socket.timeout if nothing arrives in this time
+    sock.settimeout(WAIT)  # from now on, `recv` raises socket.timeout if nothing arrives in this time
     while monotonic() < deadline:
         try:
             piece = sock.recv(RECEIVE_BYTES)
-        except socket.timeout:  # only this step is over: look at the clock and try again
+        except socket.timeout:  # only this call's time is over: look at the clock and try again
             continue
         LOG.debug("received %s", piece.decode("utf-8", "backslashreplace"))  # shows an invalid byte as \xff
         return piece
-    raise socket.timeout
+    raise socket.timeout("no response")
 
 
 # The conversation: one presence, one response.
 
 
 def exchange(address: str, port: int, message: Message) -> Message:
-    """Return the response of a server to `message`. Raises OSError, ProtocolError, UnicodeError."""
-    # `create_connection` makes a socket and connects it; it takes IPv4 and IPv6 addresses, and names.
-    with socket.create_connection((address, port), TIMEOUT) as sock:
+    """Return the response of a server to `message`. Raises OSError, ProtocolError, UnicodeError ("a..b")."""
+    with socket.create_connection((address, port), TIMEOUT) as sock:  # makes a socket and connects it
         LOG.debug("connected to %s port %d", address, port)
         send_message(sock, message)
         return receive_response(sock)
@@ -200,11 +198,13 @@ def describe_error(error: Exception, address: str, port: int) -> str:
     server = f"{address} port {port}"
     if isinstance(error, ProtocolError):
         return f"{server} does not speak JIM: {error}"
-    if isinstance(error, (socket.gaierror, UnicodeError)):  # no such name; it is malformed, like "a..b"
+    if isinstance(
+        error, (socket.gaierror, UnicodeError)
+    ):  # no such name, or no possible name, such as "a..b"
         return f"unknown server {address}: check it; write the port after a space, not after a colon"
     if isinstance(error, socket.timeout):
         return f"no answer from {server} in {TIMEOUT} s: does a JIM server run there?"
-    if isinstance(error, ConnectionRefusedError):  # first this kind of ConnectionError, then the others
+    if isinstance(error, ConnectionRefusedError):  # a kind of ConnectionError, so it must be tested first
         return f"nothing is listening on {server}: is the server running?"
     if isinstance(error, ConnectionError):
         return f"{server} closed the connection without an answer"

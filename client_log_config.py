@@ -32,18 +32,18 @@ class OneLineFormatter(logging.Formatter):
     """
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """Return the line of a record. Logging calls `format`, and `format` calls this method."""
+        """Return the line of a record. `format` has put its text into `record.message`, then calls this."""
         record.message = escape(record.message)
         return super().formatMessage(record)
 
     def formatException(self, ei: Any) -> str:
-        """Return a traceback, its lines indented, so that none looks like a record; `format` calls this."""
+        """Return the traceback of an exception, indented, so that no line of it looks like a record."""
         lines = super().formatException(ei).splitlines()
         return "\n".join("    " + escape(line) for line in lines)
 
 
 class LogFileHandler(logging.Handler):
-    """Appends each record to LOG_FILE. If that fails, it reports this once and removes itself."""
+    """Appends each record to LOG_FILE. If that fails: one error, not a traceback each time (FileHandler)."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Append one record; logging calls this for each."""
@@ -53,7 +53,7 @@ class LogFileHandler(logging.Handler):
             with open(LOG_FILE, "a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(line + "\n")
         except OSError as error:
-            LOG.removeHandler(self)  # otherwise LOG.error would come back here, without end
+            LOG.removeHandler(self)  # LOG.error calls all handlers: without this, it would come back here
             LOG.error("cannot write the log %s: %s", LOG_FILE, error)
         except Exception:  # a mistake in a call of LOG, for example the wrong number of values
             self.handleError(record)  # logging shows where it is

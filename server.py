@@ -4,15 +4,13 @@
 
 JIM (JSON instant messaging) sends JSON objects over TCP, in UTF-8, one directly after another. One `recv`
 may return half of a message, or several messages. A message begins with { and ends with the } that closes it.
-A selector reports the clients from whom something has arrived. Each of them gets a turn: the server answers
-one message. No turn waits for a client, so nobody can hold up the others. After an invalid presence, the
-conversation goes on; after bytes that are not a JSON object, it ends.
+Each client who has sent something gets a turn: the server answers one message. No turn waits for a client, so
+nobody can hold up the others.
 """
 
 from __future__ import annotations
 
 import argparse
-import atexit
 import errno
 import json
 import os
@@ -37,11 +35,11 @@ CHECK_INTERVAL = 1  # seconds between two checks whether a client has taken too 
 PAUSE = 0.001  # seconds that the server sleeps if it cannot accept a client
 REPORT_INTERVAL = 60  # seconds between two reports that it cannot accept a client
 BACKLOG = 1024  # connections that may wait to be accepted
-MAX_ACCEPTS = 200  # new clients in one turn: a crowd of busy ones must not keep the new ones waiting
-# Each connection counts as an open file. So many are allowed; -1: any number. Windows can watch 512 sockets.
-OPEN_FILES = -1 if os.name == "nt" else os.sysconf("SC_OPEN_MAX")
-MAX_SOCKETS = 512 if os.name == "nt" else sys.maxsize
-MAX_CLIENTS = MAX_SOCKETS - 1 if OPEN_FILES == -1 else OPEN_FILES - 20  # the others: listener; log and Python
+MAX_ACCEPTS = 200  # new clients in one go; then it is the turn of the others again
+# A connection counts as an open file. The system allows a number of them (-1: any number); 20 are for the log
+# and Python. On Windows, files do not count, but only 512 sockets can be watched: 511 clients, the listener.
+OPEN_FILES = 511 + 20 if os.name == "nt" else os.sysconf("SC_OPEN_MAX")
+MAX_CLIENTS = sys.maxsize if OPEN_FILES == -1 else OPEN_FILES - 20
 
 Message = Dict[str, Any]  # a JSON object: its fields by name, with values of any type
 
@@ -74,7 +72,7 @@ def check_presence(message: Message) -> None:
     """Raise ProtocolError, which names the field and its fault, unless `message` is a valid presence."""
     check_field(message, "action", "a string", MAX_ACTION)
     if message["action"] != "presence":
-        raise ProtocolError(f"the action {message['action']!r} is not supported, only 'presence' is")
+        raise ProtocolError(f"the action {message['action']!r} is not supported")
     check_field(message, "time", "a number")
     check_field(message, "user", "an object")
     check_field(message["user"], "account_name", "a string", MAX_NAME)
@@ -103,16 +101,15 @@ def check_field(fields: Message, name: str, wanted: str, longest: int | None = N
 # The wire: bytes in, messages out, and back. Up to `parse_message`, the text is the same as in client.py.
 
 RECEIVE_BYTES = 200  # bytes that one `recv` may return: a typical message and some more
-IGNORED = b" \t\r\n\xef\xbb\xbf"  # bytes to skip around a message: whitespace, and UTF-8's byte order mark
-TOO_LONG = f"the message is longer than {MAX_MESSAGE} characters"
+IGNORED = b" \t\r\n\xef\xbb\xbf"  # around a message: whitespace, and a mark that some programs send first
 
 
 def refuse_nan(constant: str) -> None:
-    """Raise ProtocolError. PARSER calls this with "NaN" or "Infinity", which JSON does not allow."""
+    """Raise ProtocolError. PARSER calls this for "NaN" and "Infinity", which JSON does not allow."""
     raise ProtocolError(f"not JSON: {constant} is not allowed")
 
 
-PARSER = json.JSONDecoder(parse_constant=refuse_nan)  # otherwise the same as in `json.loads`
+PARSER = json.JSONDecoder(parse_constant=refuse_nan)  # PARSER.decode does what `json.loads` does, but for NaN
 
 
 def take_message(data: bytes) -> tuple[Message | None, bytes]:
@@ -123,23 +120,24 @@ def take_message(data: bytes) -> tuple[Message | None, bytes]:
     data = data.lstrip(IGNORED)
     if data and not data.startswith(b"{"):
         raise ProtocolError(f"a message is a JSON object and cannot start with {data[:1]!r}")
-    try:
-        return parse_message(data), b""  # a shortcut: most often, exactly one message has arrived
-    except ProtocolError:  # it is incomplete, or more follows, or it is invalid: look for its end
-        end = find_end(data[:MAX_BYTES])
+    try:  # a shortcut: most often, `data` is exactly one message (the parser accepts nothing behind it)
+        return parse_message(data), b""
+    except ProtocolError:  # it is incomplete, or more follows, or it is invalid
+        pass
+    end = find_end(data[:MAX_BYTES])
     if end > 0:
         return parse_message(data[:end]), data[end:].lstrip(IGNORED)
     if len(data) > MAX_BYTES:
-        raise ProtocolError(TOO_LONG)
+        raise ProtocolError(f"the message is longer than {MAX_MESSAGE} characters")
     return None, data
 
 
 def find_end(data: bytes) -> int:
     """Return the length of the message at the start of `data`: 10 for b'{"a": "}"} {'; 0 if incomplete."""
-    depth = 0  # how many { are open
+    depth = 0  # how many { are open; in UTF-8, no other character contains the byte of a {
     in_string = False  # { and } in strings do not count
     escaped = False  # whether the character before was a backslash: then a " does not end the string
-    for length, char in enumerate(data.decode("latin-1"), start=1):  # latin-1: each byte is a character
+    for length, char in enumerate(data.decode("latin-1"), start=1):  # latin-1 makes each byte a character
         if escaped:
             escaped = False
         elif char == "\\":
@@ -160,7 +158,7 @@ def parse_message(data: bytes) -> Message:
     try:
         text = data.decode("utf-8")
         if len(text) > MAX_MESSAGE:
-            raise ProtocolError(TOO_LONG)
+            raise ProtocolError(f"the message is longer than {MAX_MESSAGE} characters")
         message: Message = PARSER.decode(text)
     except UnicodeDecodeError as error:
         raise ProtocolError(f"not UTF-8: {error}") from error
@@ -177,14 +175,14 @@ class Client:
         sock.setblocking(False)  # a call that would have to wait raises BlockingIOError instead
         self.sock = sock
         self.address = format_address(address)
-        self.data = b""  # received, but not yet answered
+        self.received = b""  # bytes that are not yet answered
         self.deadline = monotonic() + MESSAGE_TIMEOUT  # when its next message must be complete
         self.closing = False  # True after its last response: the server waits until the client closes
 
 
 def format_address(address: Any) -> str:
     """Return an address as the log shows it: ("127.0.0.1", 5000) is "127.0.0.1 port 5000"."""
-    if not address:  # on macOS, `accept` returns None for a client that has already left
+    if not address:  # on macOS, it is None if the client has already left
         return "unknown client"
     host = address[0]
     if host.startswith("::ffff:"):  # an IPv6 socket shows 1.2.3.4 as ::ffff:1.2.3.4
@@ -194,27 +192,27 @@ def format_address(address: Any) -> str:
 
 def receive_message(client: Client) -> Message | None:
     """Return one message, or None if it is incomplete. Raises ProtocolError, ConnectionError, OSError."""
-    if client.data:  # left over from the last `recv`
-        message, client.data = take_message(client.data)
+    if client.received:  # perhaps a whole message is left over from the last `recv`; if not, receive more
+        message, client.received = take_message(client.received)
         if message is not None:
             return message
     try:
         piece = client.sock.recv(RECEIVE_BYTES)
     except BlockingIOError:  # nothing has arrived
         return None
-    if not piece and client.data:
+    if not piece and client.received:
         raise ProtocolError("the message is cut short")
     if not piece:
         raise ConnectionError("the client has closed the connection")
     LOG.debug("received from %s: %s", client.address, piece.decode("utf-8", "backslashreplace"))
-    message, client.data = take_message(client.data + piece)
+    message, client.received = take_message(client.received + piece)
     return message
 
 
 def send_message(client: Client, message: Message) -> None:
     """Send `message`. Raises BlockingIOError if the client does not read, OSError if the connection fails."""
     text = json.dumps(message, ensure_ascii=False)  # "Ж" stays "Ж" and does not become \u0416
-    client.sock.sendall(text.encode("utf-8", "replace"))  # what UTF-8 cannot express becomes "?"
+    client.sock.sendall(text.encode("utf-8"))  # the system keeps it until the client reads, but not too much
     LOG.debug("sent to %s: %s", client.address, text)
 
 
@@ -227,12 +225,12 @@ class Server:
     def __init__(self, listener: socket.socket) -> None:
         """Prepare to accept clients from `listener`, which the caller has to close."""
         listener.setblocking(False)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)  # its clients inherit it: no delays
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)  # send small responses immediately
         self.listener = listener
         self.clients: set[Client] = set()
-        self.pending: set[Client] = set()  # clients who may have sent another message, which is in their data
+        self.pending: set[Client] = set()  # clients with another message in `received`, perhaps
         # A selector watches sockets. It reports those on which something has arrived: bytes or the end from a
-        # client, or a new client. It also returns what we give it as `data`: the Client, or None.
+        # client, or a new client. With each, it returns the `data` that we give it here: None, or a Client.
         self.selector = selectors.DefaultSelector()
         self.selector.register(listener, selectors.EVENT_READ, data=None)
         self.next_check = monotonic() + CHECK_INTERVAL
@@ -256,15 +254,15 @@ class Server:
         """Give one turn to each client from whom something has come; wait at most CHECK_INTERVAL for that."""
         flush_log()  # the log collects lines: write them before waiting
         turns = self.pending
-        self.pending = set()
+        self.pending = set()  # for the next time
         timeout = 0 if turns else CHECK_INTERVAL  # 0: do not wait
-        for key, _ in self.selector.select(timeout):  # of each pair, we need only the first part
+        for key, _ in self.selector.select(timeout):  # pairs, of which we need the first part
             if key.data is None:
                 self.accept_clients()
             else:
                 turns.add(key.data)
         for client in turns:
-            if client in self.clients:  # your change may drop a client in the turn of another
+            if client in self.clients:  # in a chat, the turn of one client may drop another
                 self.serve_client(client)
         if monotonic() >= self.next_check:
             self.check_clients()
@@ -277,12 +275,13 @@ class Server:
             return
         try:
             for _ in range(min(room, MAX_ACCEPTS)):
-                client = Client(*self.listener.accept())  # `accept` returns a socket and an address
-                self.selector.register(client.sock, selectors.EVENT_READ, data=client)
+                sock, address = self.listener.accept()  # raises BlockingIOError if nobody is waiting
+                client = Client(sock, address)
+                self.selector.register(sock, selectors.EVENT_READ, data=client)
                 self.clients.add(client)
                 LOG.debug("connected: %s", client.address)
                 self.serve_client(client)  # most clients send immediately
-        except BlockingIOError:  # from `accept`: nobody is waiting any more
+        except BlockingIOError:
             pass
         except OSError as error:
             self.pause(str(error))
@@ -292,23 +291,24 @@ class Server:
         if monotonic() >= self.next_report:
             self.next_report = monotonic() + REPORT_INTERVAL
             LOG.error("cannot accept a client, %d are connected: %s", len(self.clients), reason)
-        sleep(PAUSE)  # the client still waits, and the selector reports it again: let the processor rest
+        sleep(PAUSE)  # otherwise, `select` would report the client without end, and use a whole processor
 
     def serve_client(self, client: Client) -> None:
         """Give a client its turn. An error ends here and affects no other client."""
         try:
-            if not client.closing:
+            if client.closing:
+                self.wait_for_close(client)
+            else:
                 self.answer_message(client)
-            elif client.sock.recv(RECEIVE_BYTES) == b"":  # the client has closed, too; ignore other bytes
-                self.drop(client)
         except ProtocolError as error:  # from `receive_message`
-            self.refuse(client, str(error))
+            LOG.warning("refused %s: %s", client.address, error)
+            self.finish(client, create_error(400, str(error)))
         except BlockingIOError:  # a kind of OSError, from `send_message`
             LOG.warning("lost %s: it does not read its responses", client.address)
             self.drop(client)
         except ConnectionError:  # another kind: the client has left
             self.drop(client)
-        except OSError as error:  # any other kind: the network has failed
+        except OSError as error:  # all other kinds: the network has failed
             LOG.warning("lost %s: %s", client.address, error)
             self.drop(client)
         except Exception:  # the server itself has failed
@@ -323,7 +323,7 @@ class Server:
         client.deadline = monotonic() + MESSAGE_TIMEOUT
         try:
             response = process_client_message(message)
-        except OSError as error:  # your change may open a file; for `serve_client`, an OSError is the network
+        except OSError as error:  # `serve_client` would take it for a failure of the network
             raise RuntimeError("cannot process a message") from error
         if response is None:  # a quit
             self.finish(client)
@@ -331,26 +331,26 @@ class Server:
         if "error" in response:
             LOG.warning("invalid message from %s: %s", client.address, response["error"])
         send_message(client, response)
-        if client.data:  # perhaps another message: the selector does not know of it
+        if client.received:  # perhaps another message, of which the selector does not know
             self.pending.add(client)
 
-    def refuse(self, client: Client, reason: str) -> None:
-        """Send 400 as the last response."""
-        LOG.warning("refused %s: %s", client.address, reason)
-        self.finish(client, create_error(400, reason))
-
     def finish(self, client: Client, last_response: Message | None = None) -> None:
-        """Send a client its last response, if any; from now on, wait until it closes the connection."""
+        """Send a client its last response, if any; from now on, only receive, until it closes, too."""
         client.closing = True
         self.pending.discard(client)
         client.deadline = monotonic() + CLOSING_TIMEOUT
         try:
             if last_response is not None:
                 send_message(client, last_response)
-            # Tell the client that nothing more will come: its `recv` returns b"". Do not close yet. If bytes
-            # from it were still unread, `close` would reset the connection, and the response could be lost.
+            # Tell it that nothing more will come: its `recv` returns b"". Do not close yet: if not all of its
+            # bytes are read, `close` makes the system reset the connection, and it could lose the response.
             client.sock.shutdown(socket.SHUT_WR)
         except Exception:  # it has left, or the server fails again
+            self.drop(client)
+
+    def wait_for_close(self, client: Client) -> None:
+        """Drop a client that has closed, too; ignore anything else that it sends."""
+        if client.sock.recv(RECEIVE_BYTES) == b"":
             self.drop(client)
 
     def drop(self, client: Client) -> None:
@@ -368,8 +368,9 @@ class Server:
         for client in [each for each in self.clients if each.deadline <= now]:
             if client.closing:
                 self.drop(client)
-            elif client.data:
-                self.refuse(client, reason)
+            elif client.received:
+                LOG.warning("refused %s: %s", client.address, reason)
+                self.finish(client, create_error(400, reason))
             else:
                 LOG.warning("dropped %s: %s", client.address, reason)
                 self.drop(client)
@@ -380,10 +381,10 @@ class Server:
 
 def open_listener(address: str, port: int) -> socket.socket:
     """Return a socket that listens on `address` ("": on all). Raises OSError, TypeError, UnicodeError."""
-    # `create_server` is `socket`, `bind` and `listen` in one call. AF_INET6 is IPv6; without it, it is IPv4.
-    if address in ("", "::") and socket.has_dualstack_ipv6():  # dual stack: one socket for IPv6 and IPv4
+    # `create_server` is `socket`, `bind` and `listen` in one call.
+    if address in ("", "::") and socket.has_dualstack_ipv6():  # all addresses, both of IPv6 and IPv4
         return socket.create_server(("", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True)
-    if ":" in address:  # for example ::1
+    if ":" in address:  # an IPv6 address, such as ::1
         return socket.create_server((address, port), family=socket.AF_INET6, backlog=BACKLOG)
     return socket.create_server((socket.gethostbyname(address), port), backlog=BACKLOG)  # it may be a name
 
@@ -424,7 +425,9 @@ def start_listening(arguments: argparse.Namespace) -> socket.socket | None:
     except (OSError, TypeError, UnicodeError) as error:
         LOG.error(describe_error(error, arguments.addr, arguments.port))
         return None
-    address, port = listener.getsockname()[:2]  # with -p 0, only the system knows the port
+    address, port = listener.getsockname()[
+        :2
+    ]  # the system chooses the port for -p 0; [:2]: IPv6 has four parts
     where = "all addresses" if arguments.addr in ("", "::") else address
     LOG.info("listening on %s port %d, stop with Ctrl+C", where, port)
     return listener
@@ -447,19 +450,15 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-last_stop = 0.0  # when `stop` was called, on the clock `monotonic`
-
-
 def stop(number: int, frame: Any) -> None:
-    """Stop the server at Ctrl+C or `kill`. Ignore a second one within a second: it would disturb the end."""
-    global last_stop
-    if monotonic() > last_stop + 1:
-        last_stop = monotonic()
-        raise KeyboardInterrupt
+    """Stop the server at Ctrl+C or `kill`; ignore a second one, which would interrupt `close`."""
+    if not (sys.flags.interactive or hasattr(sys, "ps1") or "idlelib" in sys.modules):
+        for each in (signal.SIGINT, signal.SIGTERM):  # not in an interactive Python, which goes on
+            signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
-    for each in (signal.SIGINT, signal.SIGTERM):  # Ctrl+C sends the first, the command `kill` the second
-        signal.signal(each, stop)
-        atexit.register(signal.signal, each, signal.SIG_IGN)  # ignore it while Python exits
+    signal.signal(signal.SIGINT, stop)  # Ctrl+C
+    signal.signal(signal.SIGTERM, stop)  # the command `kill`
     sys.exit(main())

@@ -15,6 +15,7 @@ from typing import Any
 LOG_FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "log")
 LINE_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"  # the logger has the name of its script
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")  # what --log-level may be
+BUFFER_BYTES = 1024 * 1024  # written in one piece, as another server may write to the same file
 MAX_FILE_BYTES = 100 * 1024 * 1024  # 100 MB for the file of a day, so that no client can fill the disk
 KEPT_FILES = 30  # files of earlier days
 
@@ -35,12 +36,12 @@ class OneLineFormatter(logging.Formatter):
     """
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """Return the line of a record. Logging calls `format`, and `format` calls this method."""
+        """Return the line of a record. `format` has put its text into `record.message`, then calls this."""
         record.message = escape(record.message)
         return super().formatMessage(record)
 
     def formatException(self, ei: Any) -> str:
-        """Return a traceback, its lines indented, so that none looks like a record; `format` calls this."""
+        """Return the traceback of an exception, indented, so that no line of it looks like a record."""
         lines = super().formatException(ei).splitlines()
         return "\n".join("    " + escape(line) for line in lines)
 
@@ -62,7 +63,7 @@ class DailyFileHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Collect one line; logging calls this for each record. A full file takes only errors."""
-        still_full = self.full and self.path == path_of_today()  # at midnight, a new file begins
+        still_full = self.full and self.path == path_of_today()  # after midnight, `path` is yesterday's file
         if still_full and record.levelno < logging.ERROR:
             return
         try:
@@ -78,12 +79,13 @@ class DailyFileHandler(logging.Handler):
             self.begin_day()
         try:
             os.makedirs(LOG_FOLDER, exist_ok=True)
-            with open(self.path, "a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write("".join(self.lines))  # in one piece: another server may write to the same file
-            self.lines = []
+            with open(self.path, "a", BUFFER_BYTES, "utf-8", "backslashreplace") as file:
+                while self.lines:  # one by one, so that Ctrl+C neither loses lines nor writes them twice
+                    file.write(self.lines[0])
+                    del self.lines[0]
             self.full = os.path.getsize(self.path) >= MAX_FILE_BYTES
         except OSError as error:
-            self.lines = ["\n"]  # the last line may have been cut off: begin a new one next time
+            self.lines = ["\n"]  # the file may end with half a line: next time, begin a new one
             self.report(f"cannot write the log {self.path}, records are lost: {error}")
         if self.full:
             self.report(f"the log {self.path} is full: until midnight it takes only errors")
@@ -95,7 +97,7 @@ class DailyFileHandler(logging.Handler):
         delete_old_files()
 
     def report(self, problem: str) -> None:
-        """Log a problem of the log itself, once. The console shows it; the next flush writes it."""
+        """Log a problem of the log, once: the console shows it; `emit` collects it for the next flush."""
         if problem not in self.reported:
             self.reported.add(problem)
             LOG.error(problem)
@@ -114,7 +116,7 @@ def delete_old_files() -> None:
         return
     names = sorted(fnmatch.filter(names, "server.????-??-??.log"))  # ? is any character
     today = os.path.basename(path_of_today())
-    earlier = [name for name in names if name < today]  # year, month, day: sorted as text, by date
+    earlier = [name for name in names if name < today]  # sorted names are sorted dates: the year comes first
     for name in earlier[:-KEPT_FILES]:  # all but the last KEPT_FILES
         try:
             os.remove(os.path.join(LOG_FOLDER, name))

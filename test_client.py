@@ -1,10 +1,8 @@
 """Tests of client.py and client_log_config.py; they need no other file, no fixed port and no network.
 
-    python -m unittest test_client              all of them
-    python -m unittest -v test_client           the same, with their names: what the client does
+    python -m unittest -v test_client           -v shows their names: what the client does
 
-Each class says first which functions it tests. A test states one fact and is named for it. No test sleeps or
-leaves a file behind.
+Each class says first which functions it tests. A test states one fact, never sleeps, leaves no file behind.
 """
 
 from __future__ import annotations
@@ -39,10 +37,8 @@ class CreatePresence(unittest.TestCase):
     """create_presence: the message that a user is here."""
 
     def test_without_arguments_it_is_a_guest(self):
-        presence = client.create_presence()
-        self.assertEqual(
-            presence, {"action": "presence", "time": mock.ANY, "user": {"account_name": "Guest"}}
-        )
+        user = {"account_name": "Guest"}
+        self.assertEqual(client.create_presence(), {"action": "presence", "time": mock.ANY, "user": user})
 
     def test_with_a_status_it_has_jims_full_form(self):
         presence = client.create_presence("Жанна", "")  # an empty status is a status
@@ -50,11 +46,8 @@ class CreatePresence(unittest.TestCase):
         self.assertEqual(presence["type"], "status")
 
     def test_time_is_now(self):
-        before = time.time()
-        presence = client.create_presence()
-        self.assertIsInstance(presence["time"], float)
-        self.assertLessEqual(before, presence["time"])
-        self.assertLessEqual(presence["time"], time.time())
+        self.assertIsInstance(client.create_presence()["time"], float)  # some servers insist on it
+        self.assertAlmostEqual(client.create_presence()["time"], time.time(), delta=PATIENCE)
 
 
 class ProcessResponse(unittest.TestCase):
@@ -67,8 +60,7 @@ class ProcessResponse(unittest.TestCase):
             ({"response": 500, "alert": "sorry", "error": "unseen"}, "500 : sorry"),
             ({"response": 404, "alert": "", "error": "gone"}, "404 : gone"),
         ):
-            with self.subTest(message=message):
-                self.assertEqual(client.process_response(message), text)
+            self.assertEqual(client.process_response(message), text)
 
     def test_meaning_of_the_code_if_there_is_no_text(self):
         self.assertEqual(client.process_response({"response": 200}), "200 : OK")
@@ -83,29 +75,19 @@ class ProcessResponse(unittest.TestCase):
         self.assertEqual(valid, [100, 101, 200, 201, 202, 400, 401, 402, 403, 404, 409, 410, 500])
 
     def test_code_of_another_type_is_refused_and_its_beginning_shown(self):
-        for code, shown in (
-            ("200", "'200'"),
-            ("200 OK", "'200 OK'"),
-            (200.0, "200.0"),
-            (True, "True"),
-            (None, "None"),
-            ([200], "[200]"),
-            (int("12345" * 20), "12345123451234512345"),
-        ):
-            with self.subTest(code=code), self.assertRaises(ProtocolError) as caught:
+        for code in ("200", 200.0, True, None, [200], int("12345" * 20)):
+            error = re.escape(f"'response' must be a number, one of JIM's codes, not {repr(code)[:20]}")
+            with self.subTest(code=code), self.assertRaisesRegex(ProtocolError, f"^{error}$"):
                 client.process_response({"response": code})
-            error = f"'response' must be a number, one of JIM's codes, not {shown}"
-            self.assertEqual(str(caught.exception), error)
 
     def test_missing_response_is_an_error_with_the_keys_that_are_there(self):
         for message, keys in (
             ({"responce": 200, "time": 1}, "['responce', 'time']"),
-            ({}, "[]"),
             ({"x" * 600: 1}, f"['{'x' * 58}"),  # at most 60 characters
         ):
-            with self.subTest(message=message), self.assertRaises(ProtocolError) as caught:
+            error = re.escape(f"'response' is missing, the keys are {keys}")
+            with self.subTest(message=message), self.assertRaisesRegex(ProtocolError, f"^{error}$"):
                 client.process_response(message)
-            self.assertEqual(str(caught.exception), f"'response' is missing, the keys are {keys}")
 
 
 @needs_sockets
@@ -121,13 +103,9 @@ class ConnectionCase(unittest.TestCase):
 class SendMessage(ConnectionCase):
     """send_message: one message out."""
 
-    def test_sends_json_with_its_characters_as_they_are(self):
-        client.send_message(self.ours, {"account_name": "Жанна", "time": 1.5})
-        self.assertEqual(self.server.recv(999).decode(), '{"account_name": "Жанна", "time": 1.5}')
-
-    def test_half_a_character_becomes_a_question_mark(self):
-        client.send_message(self.ours, {"account_name": "a\udcff"})
-        self.assertEqual(self.server.recv(999), b'{"account_name": "a?"}')
+    def test_sends_json_with_its_characters_as_they_are_but_for_half_a_character(self):
+        client.send_message(self.ours, {"account_name": "Жанна \udcff", "time": 1.5})
+        self.assertEqual(self.server.recv(999).decode(), '{"account_name": "Жанна ?", "time": 1.5}')
 
 
 class ReceiveResponse(ConnectionCase):
@@ -142,10 +120,9 @@ class ReceiveResponse(ConnectionCase):
     def test_response_in_any_pieces(self):
         data = '{"response": 200, "alert": "Жанна"}'.encode()
         for size in range(1, len(data)):
-            ours, server = socket.socketpair()
-            with ours, server, mock.patch.object(client, "RECEIVE_BYTES", size):
-                server.sendall(data)
-                self.assertEqual(client.receive_response(ours), {"response": 200, "alert": "Жанна"})
+            self.server.sendall(data)
+            with mock.patch.object(client, "RECEIVE_BYTES", size):
+                self.assertEqual(client.receive_response(self.ours), {"response": 200, "alert": "Жанна"})
 
     def test_longest_response_byte_by_byte(self):
         alert = "😀" * 608  # 640 characters with the rest; each is four bytes
@@ -157,13 +134,11 @@ class ReceiveResponse(ConnectionCase):
         self.assertEqual(self.receive(b'{"response": 200}hello\xff'), {"response": 200})
 
     def test_messages_with_an_action_are_skipped_and_shown(self):
-        probe, chat = b'{"action": "probe", "time": 1}', b'{"action": "msg", "message": "hi"}'
         with self.assertLogs(LOG, "INFO") as logs:
-            response = self.receive(probe + chat + b'{"response": 200}')
+            response = self.receive(b'{"action": "probe"}{"action": "msg"}{"response": 200}')
         self.assertEqual(response, {"response": 200})
-        skipped = [record.getMessage() for record in logs.records]
-        self.assertIn("'probe'", skipped[0])
-        self.assertIn("'hi'", skipped[1])
+        self.assertIn("{'action': 'probe'}", logs.output[0])
+        self.assertIn("{'action': 'msg'}", logs.output[1])
 
     def test_message_with_an_action_and_a_response_is_the_response(self):
         data = b'{"action": "presence", "response": 200}'
@@ -186,7 +161,7 @@ class ReceiveResponse(ConnectionCase):
                 self.receive(b" " * 99)
 
     def test_silent_server_is_given_up(self):
-        with mock.patch.multiple(client, TIMEOUT=0.05, STEP=0.01), self.assertRaises(socket.timeout):
+        with mock.patch.multiple(client, TIMEOUT=0.05, WAIT=0.01), self.assertRaises(socket.timeout):
             client.receive_response(self.ours)
 
     def test_server_that_drips_has_no_more_time(self):
@@ -202,25 +177,19 @@ class ReceiveResponse(ConnectionCase):
 
 
 VALID = (  # text, message
-    ("{}", {}),
     ('{"a": "Ж\\u0416😀\\ud83d\\ude00\\n"}', {"a": "ЖЖ😀😀\n"}),
     ('{"a": "q\\"}\\\\"}', {"a": 'q"}\\'}),  # an escaped quote; an escaped backslash, then a quote
-    (
-        '{ "}{" :\r\n\t[true , [-1.5e-7], null], "": {"x": [ ]}}',
-        {"}{": [True, [-1.5e-7], None], "": {"x": []}},
-    ),
+    ('{ "}{" :\r\n\t[true , [-1.5e-7], null], "": {"": [ ]}}', {"}{": [True, [-1.5e-7], None], "": {"": []}}),
     ('{"a": "' + "😀" * 631 + '"}', {"a": "😀" * 631}),  # 640 characters, 2533 bytes
 )
 START = "a message is a JSON object and cannot start with "
 TOO_LONG = "the message is longer than 640 characters"
 INVALID = (  # bytes, the beginning of the error: it is known with the last of these bytes
     (b"h", START + "b'h'"),
-    (b"[", START + "b'['"),
     (b"\xff", START + r"b'\xff'"),
     (b"{'a': 1}", "not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
     (b'{\\"a\\": 1}', "not JSON: Expecting property name enclosed in double quotes"),
     (b'{"a": [1}', "not JSON: Expecting ',' delimiter"),
-    (b'{"a": "\n"}', "not JSON: Invalid control character at"),
     (b'{"a": [-Infinity]}', "not JSON: -Infinity is not allowed"),
     (b'{"a": "\xff"}', "not UTF-8: 'utf-8' codec can't decode byte 0xff in position 7"),
     (b'{"a": "' + b"x" * 632 + b'"}', TOO_LONG),  # 641 characters
@@ -245,17 +214,11 @@ class TakeMessage(unittest.TestCase):
                 self.assertEqual(client.take_message(data[:end]), (None, data[:end]))
 
     def test_whitespace_and_byte_order_mark_around_a_message_are_ignored(self):
-        for data in (
-            b" \t\r\n{}",
-            b"\xef\xbb\xbf{}",
-            b"\n\xef\xbb\xbf {}",
-            b"{}\n\xef\xbb\xbf\n",
-            b"{}" + b" " * 999,
-        ):
-            with self.subTest(data=data):
-                self.assertEqual(client.take_message(data), ({}, b""))
+        for space in (b" \t\r\n", b"\xef\xbb\xbf", b"\n\xef\xbb\xbf ", b" " * 999):
+            with self.subTest(space=space):
+                self.assertEqual(client.take_message(space + b"{}" + space), ({}, b""))
+                self.assertEqual(client.take_message(b"{}" + space + b'{"b'), ({}, b'{"b'))
         self.assertEqual(client.take_message(b" \xef\xbb"), (None, b""))
-        self.assertEqual(client.take_message(b'{} {"b'), ({}, b'{"b'))
 
     def test_invalid_message_is_refused_with_its_last_byte_and_not_before_whatever_follows(self):
         for data, error in INVALID:
@@ -272,10 +235,6 @@ class Case(unittest.TestCase):
         stack = contextlib.ExitStack()
         self.addCleanup(stack.close)
         self.enter = stack.enter_context  # enters a `with` context that lasts until the test ends
-
-    def make_folder(self):
-        """Return a folder that exists until the test ends."""
-        return Path(self.enter(tempfile.TemporaryDirectory(prefix="jim-")))
 
 
 @needs_sockets
@@ -314,16 +273,15 @@ class DescribeError(unittest.TestCase):
     def test_each_error_has_its_advice(self):
         colon = "unknown server ::5: check it; write the port after a space, not after a colon"
         for error, text in (
-            (socket.gaierror(-2, "?"), colon),
-            (UnicodeError("?"), colon),
+            (socket.gaierror(-2, "no such name"), colon),
+            (UnicodeError("malformed"), colon),
             (ProtocolError("not UTF-8"), "::5 port 80 does not speak JIM: not UTF-8"),
             (socket.timeout("?"), "no answer from ::5 port 80 in 10 s: does a JIM server run there?"),
             (ConnectionRefusedError(), "nothing is listening on ::5 port 80: is the server running?"),
             (ConnectionResetError(), "::5 port 80 closed the connection without an answer"),
             (OSError("no way"), "cannot reach ::5 port 80: no way"),
         ):
-            with self.subTest(error=error):
-                self.assertEqual(client.describe_error(error, "::5", 80), text)
+            self.assertEqual(client.describe_error(error, "::5", 80), text)
 
 
 class ParseArgs(unittest.TestCase):
@@ -331,16 +289,17 @@ class ParseArgs(unittest.TestCase):
 
     def test_arguments(self):
         defaults = {"addr": "::1", "port": 7777, "name": "Guest", "verbose": False, "log_level": "DEBUG"}
-        everything = {"addr": "x", "port": 80, "name": "two words", "verbose": True, "log_level": "INFO"}
-        for argv, expected in (
-            (["::1"], defaults),
-            (["x", "80", "--name", "two words", "-v", "--log-level", "INFO"], everything),
-        ):
-            self.assertEqual(vars(client.parse_args(argv)), expected)
-
-    def test_port_is_1_to_65535(self):
+        self.assertEqual(vars(client.parse_args(["::1"])), defaults)
         for port in (1, 65535):
-            self.assertEqual(client.parse_args(["::1", str(port)]).port, port)
+            everything = {
+                "addr": "x",
+                "port": port,
+                "name": "two words",
+                "verbose": True,
+                "log_level": "INFO",
+            }
+            argv = ["x", str(port), "--name", "two words", "-v", "--log-level", "INFO"]
+            self.assertEqual(vars(client.parse_args(argv)), everything)
 
     def test_name_is_1_to_25_characters_of_any_kind(self):
         for name in ("x", "Ж" * 25, "می\u200cخواهم", "no\xa0break", "👨\u200d👩\u200d👧", "a\udcff"):
@@ -371,7 +330,7 @@ class LogCase(Case):
 
     def setUp(self):
         super().setUp()
-        self.folder = self.make_folder() / "log"
+        self.folder = Path(self.enter(tempfile.TemporaryDirectory(prefix="jim-")), "log")
         self.file = self.folder / "client.log"
         self.enter(mock.patch.object(client_log_config, "LOG_FILE", str(self.file)))
         self.console = self.enter(contextlib.redirect_stderr(io.StringIO()))
@@ -399,11 +358,7 @@ class Main(LogCase):
         for response, code, line in (
             ({"response": 202, "alert": "fine"}, 0, "INFO 202 : fine"),
             ({"response": 400, "error": "%d"}, 1, "ERROR 400 : %d"),
-            (
-                {"code": 1},
-                1,
-                f"ERROR {server} does not speak JIM: 'response' is missing, the keys are ['code']",
-            ),
+            ({}, 1, f"ERROR {server} does not speak JIM: 'response' is missing, the keys are []"),
             (ConnectionResetError(), 1, f"ERROR {server} closed the connection without an answer"),
             (KeyboardInterrupt(), 130, "ERROR stopped by Ctrl+C"),
         ):
@@ -412,6 +367,7 @@ class Main(LogCase):
                 self.assertEqual(self.shown()[-1], line)
         self.assertEqual(len(self.shown()), 5)
 
+    @needs_sockets  # WebAssembly believes that each name has an address
     def test_address_that_cannot_be_one(self):
         for address in ("a..b", "Ж" * 70, "127.0.0.1:7777"):
             self.assertEqual(client.main([address]), 1)
@@ -433,45 +389,29 @@ class Main(LogCase):
         self.assertEqual(self.shown(), [])
         self.assertFalse(self.folder.exists())
 
-    def test_log_is_closed_at_the_end(self):
-        self.run_main({"response": 200})
-        LOG.error("nobody sees this")
-        self.assertEqual(self.shown(), ["INFO 200 : OK"])
-
-    def test_usage_error_touches_no_file(self):
-        self.assertRaises(SystemExit, client.main, ["7777"])
-        self.assertFalse(self.folder.exists())
-
 
 class OneLineFormatter(unittest.TestCase):
     """OneLineFormatter, escape: one record, one line; a traceback follows, indented."""
 
-    def test_only_printable_characters_stay_as_they_are(self):
-        formatter = client_log_config.OneLineFormatter("%(message)s")
+    def test_only_printable_characters_of_the_message_stay_as_they_are(self):
+        formatter = client_log_config.OneLineFormatter("[%(levelname)-8s]\t%(message)s")
         for text, line in (
             ("Жанна's 😀", "Жанна's 😀"),
             (r"a \n that somebody typed", r"a \n that somebody typed"),
             ("a\n2026-11-22 12:00:00,000 INFO client b", r"a\n2026-11-22 12:00:00,000 INFO client b"),
             ("\x1b[2J\r\x00\t\x85\u2028\u202e\ud800", r"\x1b[2J\r\x00\t\x85\u2028\u202e\ud800"),
         ):
-            with self.subTest(text=text):
-                self.assertEqual(formatter.format(logging.makeLogRecord({"msg": text})), line)
-
-    def test_format_itself_is_left_as_it_is(self):
-        formatter = client_log_config.OneLineFormatter("[%(levelname)-8s]\t%(message)s")
-        record = logging.makeLogRecord({"levelname": "INFO", "msg": "a\tb"})
-        self.assertEqual(formatter.format(record), "[INFO    ]\ta\\tb")
+            record = logging.makeLogRecord({"levelname": "INFO", "msg": text})
+            self.assertEqual(formatter.format(record), f"[INFO    ]\t{line}")
 
     def test_traceback_is_indented_and_escaped(self):
         try:
             raise ZeroDivisionError("by\n2026-11-22 INFO forged\x1b\ud800")
         except ZeroDivisionError:
             record = logging.makeLogRecord({"msg": "failed", "exc_info": sys.exc_info()})
-        first, *traceback = client_log_config.OneLineFormatter("%(message)s").format(record).split("\n")
-        self.assertEqual(first, "failed")
-        self.assertEqual(traceback[0], "    Traceback (most recent call last):")
-        forged = ["    ZeroDivisionError: by", r"    2026-11-22 INFO forged\x1b\ud800"]
-        self.assertEqual(traceback[-2:], forged)
+        lines = client_log_config.OneLineFormatter("%(message)s").format(record).split("\n")
+        self.assertEqual(lines[:2], ["failed", "    Traceback (most recent call last):"])
+        self.assertEqual(lines[-2:], ["    ZeroDivisionError: by", r"    2026-11-22 INFO forged\x1b\ud800"])
 
 
 class LogFileHandler(LogCase):
@@ -483,8 +423,7 @@ class LogFileHandler(LogCase):
 
     def test_record_is_one_line_with_time_level_module_and_message(self):
         LOG.info("Ж\n")
-        line = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO client Ж\\n\n"
-        self.assertRegex(self.file.read_text("utf-8"), f"^{line}$")
+        self.assertEqual(self.logged(), [r"INFO Ж\n"])
 
     def test_folder_that_is_deleted_is_made_again(self):
         LOG.info("first")
@@ -500,20 +439,9 @@ class LogFileHandler(LogCase):
         self.assertIn(f"ERROR cannot write the log {self.file}: ", error)
         self.assertEqual(line, "INFO only on the console")
 
-    @unittest.skipIf(os.name == "nt" or sys.platform == "emscripten", "pipes have no names there")
-    def test_log_can_be_a_pipe(self):
-        reader, writer = map(os.fdopen, os.pipe(), "rw")
-        with reader, writer:
-            self.folder.mkdir()
-            self.file.symlink_to(f"/dev/fd/{writer.fileno()}")
-            LOG.info("text")
-            writer.close()
-            self.assertEqual(without_times(reader.read()), ["INFO text"])
-
     def test_slip_in_a_call_of_log_is_shown_and_stops_nothing(self):
         LOG.debug("connected: %d", "x")
         LOG.info("next")
-        self.assertIn("--- Logging error ---", self.console.getvalue())
         self.assertIn(f'File "{__file__}"', self.console.getvalue())
         self.assertEqual(self.logged(), ["INFO next"])
 
@@ -537,20 +465,14 @@ class ConfigureLog(LogCase):
 
     def test_file_takes_all_levels_and_the_console_info_and_above(self):
         client_log_config.configure_log()
+        client_log_config.configure_log()  # replaces the first
         for level in client_log_config.LEVELS:
             LOG.log(getattr(logging, level), "text")
         self.assertEqual(self.logged(), ["DEBUG text", "INFO text", "WARNING text", "ERROR text"])
         self.assertEqual(self.shown(), ["INFO text", "WARNING text", "ERROR text"])
 
-    def test_second_call_replaces_the_first(self):
-        client_log_config.configure_log()
-        client_log_config.configure_log()
-        LOG.info("once")
-        self.assertEqual(self.shown(), ["INFO once"])
 
-
-# On Windows, only a process itself can press Ctrl+C in its console: this program runs the script, and does so
-# when it reads a line.
+# On Windows, only a process itself can press Ctrl+C: this one runs the script, and does so when a line comes.
 RUN_ON_WINDOWS = """
 import os, runpy, signal, sys, threading
 press_ctrl_c = lambda: sys.stdin.readline() and os.kill(0, signal.CTRL_C_EVENT)
@@ -567,7 +489,7 @@ class Script(NetCase):
 
     def setUp(self):
         super().setUp()
-        self.folder = self.make_folder() / "alone"
+        self.folder = Path(self.enter(tempfile.TemporaryDirectory(prefix="jim-")), "alone")
         for module in (client, client_log_config):
             copy = self.folder / os.path.relpath(module.__file__, os.path.dirname(client.__file__))
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -607,10 +529,10 @@ class Script(NetCase):
         self.assertEqual(process.returncode, 130)
         self.assertEqual(without_times(shown), ["ERROR stopped by Ctrl+C"])
 
-    def test_importing_it_creates_nothing(self):
-        before = list(os.walk(self.folder))
-        subprocess.run([sys.executable, "-B", "-c", "import client"], cwd=self.folder, check=True)
-        self.assertEqual(list(os.walk(self.folder)), before)
+    def test_usage_error_touches_no_file(self):
+        _, shown = self.start("--name", "").communicate(timeout=PATIENCE)
+        self.assertIn("a name has 1 to 25 characters, not 0", shown)
+        self.assertFalse((self.folder / "log").exists())
 
 
 if __name__ == "__main__":

@@ -1,10 +1,8 @@
 """Tests of server.py and server_log_config.py; they need no other file, no fixed port and no network.
 
-    python -m unittest test_server              all of them
-    python -m unittest -v test_server           the same, with their names: what the server does
+    python -m unittest -v test_server           -v shows their names: what the server does
 
-Each class says first which functions it tests. A test states one fact and is named for it. No test sleeps or
-leaves a file behind.
+Each class says first which functions it tests. A test states one fact, never sleeps, leaves no file behind.
 """
 
 from __future__ import annotations
@@ -16,6 +14,7 @@ import json
 import logging
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -36,6 +35,7 @@ from server import LOG, Client, ProtocolError, Server
 PATIENCE = 20  # seconds that a test waits before it fails, and only then
 PRESENCE = {"action": "presence", "time": 1.5, "user": {"account_name": "Guest"}}
 PRESENCE_BYTES = json.dumps(PRESENCE).encode()
+KINDS = {"null": None, "a boolean": True, "a number": 1, "a string": "5", "an array": [], "an object": {}}
 needs_sockets = unittest.skipIf(sys.platform == "emscripten", "WebAssembly has no sockets, no processes")
 
 
@@ -44,31 +44,21 @@ class ProcessClientMessage(unittest.TestCase):
 
     def assert_refused(self, message, error):
         """Fail unless the response to `message` is 400 with this error."""
-        with self.subTest(message=message):
-            response = server.process_client_message(message)
-            self.assertEqual(response, {"response": 400, "time": mock.ANY, "error": error})
+        response = server.process_client_message(message)
+        self.assertEqual(response, {"response": 400, "time": mock.ANY, "error": error})
 
     def test_valid_presence_gets_200(self):
         for changes in (
-            {},
             {"time": 1732267890, "type": "status", "user": {"account_name": "x", "status": "I am here!"}},
             {"user": {"account_name": "Ж" * 25, "password": None}, "room": "a field that JIM does not have"},
         ):
             response = server.process_client_message({**PRESENCE, **changes})
             self.assertEqual(response, {"response": 200, "time": mock.ANY, "alert": "OK"})
 
-    def test_response_has_the_time_as_a_float(self):
+    def test_response_has_the_time(self):
         for message in (PRESENCE, {}):
-            before = time.time()
             response = server.process_client_message(message)
-            self.assertIsInstance(response["time"], float)
-            self.assertLessEqual(before, response["time"])
-            self.assertLessEqual(response["time"], time.time())
-
-    def test_user_is_logged_as_info(self):
-        with self.assertLogs(LOG, "INFO") as logs:
-            server.process_client_message(PRESENCE)
-        self.assertEqual(logs.output, ["INFO:server:Guest is here"])
+            self.assertAlmostEqual(response["time"], time.time(), delta=PATIENCE)
 
     def test_missing_field(self):
         self.assert_refused({}, "'action' is missing")
@@ -79,9 +69,8 @@ class ProcessClientMessage(unittest.TestCase):
     def test_action_of_another_length_or_name(self):
         self.assert_refused({"action": ""}, "'action' must be 1 to 15 characters long, not 0")
         self.assert_refused({"action": "a" * 16}, "'action' must be 1 to 15 characters long, not 16")
-        for action, shown in (("п" * 15, "п" * 15), ("\n\x1b\ud800", r"\n\x1b\ud800")):
-            error = f"the action '{shown}' is not supported, only 'presence' is"
-            self.assert_refused({"action": action}, error)
+        self.assert_refused({"action": "п" * 15}, f"the action '{'п' * 15}' is not supported")
+        self.assert_refused({"action": "\n\x1b\ud800"}, r"the action '\n\x1b\ud800' is not supported")
 
     def test_name_of_another_length(self):
         for length in (0, 26):
@@ -89,49 +78,31 @@ class ProcessClientMessage(unittest.TestCase):
             self.assert_refused({**PRESENCE, "user": {"account_name": "Ж" * length}}, error)
 
     def test_field_of_another_type(self):
-        values = {
-            "null": None,
-            "a boolean": True,
-            "a number": 1,
-            "a string": "5",
-            "an array": [],
-            "an object": {},
-        }
         types = {"action": "a string", "type": "a string", "time": "a number", "user": "an object"}
         for name, wanted in types.items():
-            for found in values.keys() - {wanted}:
-                error = f"'{name}' must be {wanted}, not {found}"
-                self.assert_refused({**PRESENCE, name: values[found]}, error)
+            for kind in KINDS.keys() - {wanted}:
+                message = {**PRESENCE, name: KINDS[kind]}
+                self.assert_refused(message, f"'{name}' must be {wanted}, not {kind}")
         for name in ("account_name", "status"):
-            for found in values.keys() - {"a string"}:
-                error = f"'{name}' must be a string, not {found}"
-                user = {"account_name": "Guest", name: values[found]}
-                self.assert_refused({**PRESENCE, "user": user}, error)
-
-    def test_quit_has_no_response(self):
-        self.assertIsNone(server.process_client_message({"action": "quit", "time": "?"}))
+            for kind in KINDS.keys() - {"a string"}:
+                message = {**PRESENCE, "user": {"account_name": "Guest", name: KINDS[kind]}}
+                self.assert_refused(message, f"'{name}' must be a string, not {kind}")
 
 
 VALID = (  # text, message
-    ("{}", {}),
     ('{"a": "Ж\\u0416😀\\ud83d\\ude00\\n"}', {"a": "ЖЖ😀😀\n"}),
     ('{"a": "q\\"}\\\\"}', {"a": 'q"}\\'}),  # an escaped quote; an escaped backslash, then a quote
-    (
-        '{ "}{" :\r\n\t[true , [-1.5e-7], null], "": {"x": [ ]}}',
-        {"}{": [True, [-1.5e-7], None], "": {"x": []}},
-    ),
+    ('{ "}{" :\r\n\t[true , [-1.5e-7], null], "": {"": [ ]}}', {"}{": [True, [-1.5e-7], None], "": {"": []}}),
     ('{"a": "' + "😀" * 631 + '"}', {"a": "😀" * 631}),  # 640 characters, 2533 bytes
 )
 START = "a message is a JSON object and cannot start with "
 TOO_LONG = "the message is longer than 640 characters"
 INVALID = (  # bytes, the beginning of the error: it is known with the last of these bytes
     (b"h", START + "b'h'"),
-    (b"[", START + "b'['"),
     (b"\xff", START + r"b'\xff'"),
     (b"{'a': 1}", "not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
     (b'{\\"a\\": 1}', "not JSON: Expecting property name enclosed in double quotes"),
     (b'{"a": [1}', "not JSON: Expecting ',' delimiter"),
-    (b'{"a": "\n"}', "not JSON: Invalid control character at"),
     (b'{"a": [-Infinity]}', "not JSON: -Infinity is not allowed"),
     (b'{"a": "\xff"}', "not UTF-8: 'utf-8' codec can't decode byte 0xff in position 7"),
     (b'{"a": "' + b"x" * 632 + b'"}', TOO_LONG),  # 641 characters
@@ -156,17 +127,11 @@ class TakeMessage(unittest.TestCase):
                 self.assertEqual(server.take_message(data[:end]), (None, data[:end]))
 
     def test_whitespace_and_byte_order_mark_around_a_message_are_ignored(self):
-        for data in (
-            b" \t\r\n{}",
-            b"\xef\xbb\xbf{}",
-            b"\n\xef\xbb\xbf {}",
-            b"{}\n\xef\xbb\xbf\n",
-            b"{}" + b" " * 999,
-        ):
-            with self.subTest(data=data):
-                self.assertEqual(server.take_message(data), ({}, b""))
+        for space in (b" \t\r\n", b"\xef\xbb\xbf", b"\n\xef\xbb\xbf ", b" " * 999):
+            with self.subTest(space=space):
+                self.assertEqual(server.take_message(space + b"{}" + space), ({}, b""))
+                self.assertEqual(server.take_message(b"{}" + space + b'{"b'), ({}, b'{"b'))
         self.assertEqual(server.take_message(b" \xef\xbb"), (None, b""))
-        self.assertEqual(server.take_message(b'{} {"b'), ({}, b'{"b'))
 
     def test_invalid_message_is_refused_with_its_last_byte_and_not_before_whatever_follows(self):
         for data, error in INVALID:
@@ -183,10 +148,6 @@ class Case(unittest.TestCase):
         stack = contextlib.ExitStack()
         self.addCleanup(stack.close)
         self.enter = stack.enter_context  # enters a `with` context that lasts until the test ends
-
-    def make_folder(self):
-        """Return a folder that exists until the test ends."""
-        return Path(self.enter(tempfile.TemporaryDirectory(prefix="jim-")))
 
 
 @needs_sockets
@@ -209,24 +170,7 @@ class ReceiveMessage(ClientCase):
             self.theirs.sendall(data)
             with mock.patch.object(server, "RECEIVE_BYTES", size):
                 messages = [server.receive_message(self.client) for _ in range(len(data) + 2)]
-            messages = [message for message in messages if message is not None]
-            self.assertEqual(messages, [{"Ж": 2}, {"a": '"'}])
-
-    def test_nothing_has_arrived(self):
-        self.assertIsNone(server.receive_message(self.client))
-
-    def test_client_closes_between_messages(self):
-        self.theirs.sendall(b" \r\n")
-        self.theirs.close()
-        self.assertIsNone(server.receive_message(self.client))
-        self.assertRaises(ConnectionError, server.receive_message, self.client)
-
-    def test_client_closes_inside_a_message(self):
-        self.theirs.sendall(b'{"a": "\xd0')
-        self.theirs.close()
-        self.assertIsNone(server.receive_message(self.client))
-        with self.assertRaisesRegex(ProtocolError, "^the message is cut short$"):
-            server.receive_message(self.client)
+            self.assertEqual(list(filter(None, messages)), [{"Ж": 2}, {"a": '"'}])
 
     def test_what_has_arrived_is_logged_also_invalid_bytes(self):
         self.theirs.sendall('{"Ж":'.encode() + b"\xd0")
@@ -242,13 +186,7 @@ class SendMessage(ClientCase):
         with self.assertLogs(LOG, "DEBUG") as logs:
             server.send_message(self.client, {"time": 1.5, "error": "Жанна"})
         self.assertEqual(self.theirs.recv(999).decode(), '{"time": 1.5, "error": "Жанна"}')
-        self.assertEqual(
-            logs.records[0].getMessage(), 'sent to 127.0.0.1 port 5000: {"time": 1.5, "error": "Жанна"}'
-        )
-
-    def test_half_a_character_becomes_a_question_mark(self):
-        server.send_message(self.client, {"error": "a\udcff"})
-        self.assertEqual(self.theirs.recv(999), b'{"error": "a?"}')
+        self.assertIn('sent to 127.0.0.1 port 5000: {"time": 1.5, "error": "Жанна"}', logs.output[0])
 
 
 class FormatAddress(unittest.TestCase):
@@ -265,12 +203,6 @@ class FormatAddress(unittest.TestCase):
             self.assertEqual(server.format_address(address), text)
 
 
-def reset(sock):
-    """Close a connection with a reset instead of an end."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("hh" if os.name == "nt" else "ii", 1, 0))
-    sock.close()
-
-
 @needs_sockets
 class ServerCase(Case):
     """What the tests of class Server share: a server that goes on when the test says so."""
@@ -282,20 +214,25 @@ class ServerCase(Case):
         self.listener = self.enter(server.open_listener("127.0.0.1", 0))
         self.server = Server(self.listener)
         self.addCleanup(self.server.close)
+        self.end = time.monotonic() + PATIENCE
 
     def connect(self, data=b""):
         """Return the socket of a client that has sent `data`."""
         sock = self.enter(socket.create_connection(self.listener.getsockname(), PATIENCE))
         sock.sendall(data)
-        sock.setblocking(False)
         return sock
 
+    def reset(self, sock):
+        """Close a connection with a reset instead of an end."""
+        linger = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        sock.close()
+
     def serve_until(self, done):
-        """Let the server go on until `done()`; fail if it takes too long."""
-        end = time.monotonic() + PATIENCE
+        """Let the server go on until `done()`; fail if the test takes too long."""
         while not done():
-            self.assertLess(time.monotonic(), end, "the server did not do what the test waits for")
             self.server.serve_once()
+            self.assertLess(time.monotonic(), self.end, "the server did not do what the test waits for")
 
     def accepted(self, number=1):
         """Let the server go on until it has that many clients; return them."""
@@ -304,21 +241,15 @@ class ServerCase(Case):
 
     def responses(self, sock, number=sys.maxsize):
         """Return that many responses, or all until the server ends the connection."""
-        messages, data, ended = [], b"", False
-
-        def done():
-            nonlocal data, ended
-            with contextlib.suppress(BlockingIOError):
+        messages, data, piece = [], b"", None
+        while len(messages) < number and piece != b"":
+            message, data = server.take_message(data)
+            if message is None:
+                self.serve_until(lambda: select.select([sock], [], [], 0)[0])  # until `recv` need not wait
                 piece = sock.recv(10_000)
-                data, ended = data + piece, not piece
-            while data and len(messages) < number:
-                message, data = server.take_message(data)
-                if message is None:
-                    break
+                data += piece
+            else:
                 messages.append(message)
-            return ended or len(messages) >= number
-
-        self.serve_until(done)
         return messages
 
     def codes(self, sock, number=1):
@@ -326,11 +257,10 @@ class ServerCase(Case):
         return [response["response"] for response in self.responses(sock, number)]
 
     def visit(self, data):
-        """Let a client send `data`, half-close, read all responses and leave; return their codes."""
+        """Let a client send `data`, half-close and read all responses; return their codes."""
         sock = self.connect(data)
         sock.shutdown(socket.SHUT_WR)
         codes = self.codes(sock, sys.maxsize)
-        sock.close()
         self.accepted(0)
         return codes
 
@@ -348,47 +278,32 @@ class Conversation(ServerCase):
     """Server.serve_once, serve_client, accept_clients, answer_message, drop: valid clients."""
 
     def test_turn_is_one_message(self):
-        process = self.enter(
-            mock.patch.object(server, "process_client_message", return_value={"response": 200})
-        )
+        create_error = self.enter(mock.patch.object(server, "create_error", return_value={}))
         self.connect(b"{}" * 9)
-        for turn in range(1, 10):
-            self.serve_until(lambda turn=turn: process.call_count >= turn)
-            self.assertEqual(process.call_count, turn)
+        self.serve_until(lambda: create_error.called)
+        create_error.assert_called_once()
 
-    def test_200_messages_that_arrive_together_are_answered_without_waiting(self):
+    def test_messages_that_arrive_together_are_answered_in_order_and_without_waiting(self):
         self.enter(mock.patch.object(server, "CHECK_INTERVAL", PATIENCE))
-        self.assertEqual(self.codes(self.connect(b"{}" * 200), 200), [400] * 200)
+        sock = self.connect(PRESENCE_BYTES + b"{}" * 200 + PRESENCE_BYTES)
+        self.assertEqual(self.codes(sock, 202), [200, *[400] * 200, 200])
 
     def test_each_response_is_sent_immediately(self):
         self.connect()
         (client,) = self.accepted()
         self.assertTrue(client.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
-    def test_responses_come_in_order_also_after_the_client_has_half_closed(self):
-        self.assertEqual(self.visit((PRESENCE_BYTES + b"{}") * 50), [200, 400] * 50)
-
-    def test_silent_clients_delay_nobody(self):
-        for _ in range(20):
-            self.connect(b'{"action": "pres')
-        self.accepted(20)
+    def test_silent_and_busy_clients_delay_nobody(self):
+        create_error = self.enter(mock.patch.object(server, "create_error", return_value={}))
+        for data in [b'{"action": "pres', b"{}" * 1000] * 50:
+            self.connect(data)
         self.assertEqual(self.codes(self.connect(PRESENCE_BYTES)), [200])
-
-    def test_busy_clients_delay_nobody(self):
-        for _ in range(50):
-            self.connect(b"{}" * 1000)
-        sock = self.connect(PRESENCE_BYTES)
-        process = self.enter(
-            mock.patch.object(server, "process_client_message", return_value={"response": 200})
-        )
-        self.assertEqual(self.codes(sock), [200])
-        self.assertLess(process.call_count, 1000)
+        self.assertLess(create_error.call_count, 1000)
 
     def test_client_that_leaves_is_forgotten_whether_it_closes_or_resets_its_connection(self):
-        for leave in (socket.socket.close, reset):
-            with self.assert_warned(
-                "DEBUG connected: 127.0.0.1", "DEBUG disconnected: 127.0.0.1", level="DEBUG"
-            ):
+        lines = ("DEBUG connected: 127.0.0.1", "DEBUG disconnected: 127.0.0.1")
+        for leave in (socket.socket.close, self.reset):
+            with self.assert_warned(*lines, level="DEBUG"):
                 sock = self.connect()
                 (client,) = self.accepted()
                 leave(sock)
@@ -398,25 +313,17 @@ class Conversation(ServerCase):
 
     def test_client_that_is_dropped_in_the_turn_of_another_gets_no_turn(self):
         self.connect(), self.connect()
-        turns = []
-
-        def drop_all(client):
-            turns.append(client)
-            for each in list(self.server.clients):
-                self.server.drop(each)
-
-        self.server.pending = set(self.accepted(2))
+        self.server.pending = clients = set(self.accepted(2))
+        drop_all = mock.Mock(side_effect=lambda _: list(map(self.server.drop, clients)))
         with mock.patch.object(self.server, "serve_client", drop_all):
             self.server.serve_once()
-        self.assertEqual(len(turns), 1)
+        drop_all.assert_called_once()
 
     def test_serves_until_an_exception_and_then_closes_all_connections(self):
         self.connect()
         (client,) = self.accepted()
-        turns = [None, None, KeyboardInterrupt]
-        with mock.patch.object(self.server, "serve_once", side_effect=turns) as serve_once:
+        with mock.patch.object(self.server, "serve_once", side_effect=[None, None, KeyboardInterrupt]):
             self.assertRaises(KeyboardInterrupt, self.server.serve_forever)
-        self.assertEqual(serve_once.call_count, 3)
         self.assertEqual(client.sock.fileno(), -1)
         self.assertIsNone(self.server.selector.get_map())  # it is closed, too
 
@@ -426,83 +333,66 @@ class Refusal(ServerCase):
 
     def test_invalid_presence_gets_400_and_a_warning_and_the_conversation_goes_on(self):
         with self.assert_warned("WARNING invalid message from 127.0.0.1: 'action' is missing"):
-            self.assertEqual(self.visit(b"{}\n{}"[:2] + PRESENCE_BYTES + b"\r\n"), [400, 200])
+            self.assertEqual(self.visit(b"{}\n" + PRESENCE_BYTES + b"\r\n"), [400, 200])
 
     def test_not_a_json_object_gets_400_with_the_reason_and_ends_the_conversation(self):
         response = {"response": 400, "time": mock.ANY, "error": START + "b'h'"}
         with self.assert_warned(f"WARNING refused 127.0.0.1: {START}b'h'"):
             self.assertEqual(self.responses(self.connect(b"hello")), [response])
 
+    def test_message_that_is_cut_short_gets_400(self):
+        with self.assert_warned("WARNING refused 127.0.0.1: the message is cut short"):
+            self.assertEqual(self.visit(b'{"a": "\xd0'), [400])
+
     def test_last_response_arrives_though_the_client_is_still_sending(self):
         self.assertEqual(self.visit(PRESENCE_BYTES + b"{}" + b"hello" * 1000), [200, 400, 400])
-        self.assertEqual(self.visit(PRESENCE_BYTES + b'{"action": "quit"}' + b"{}" * 1000), [200])
 
     def test_quit_ends_the_conversation_without_a_response_and_without_a_warning(self):
         with self.assert_warned():
-            self.assertEqual(self.visit(b'{"action": "quit"}'), [])
-
-    def test_byte_order_mark_is_ignored(self):
-        self.assertEqual(self.visit(b"\xef\xbb\xbf" + PRESENCE_BYTES + b"\xef\xbb\xbf"), [200])
+            self.assertEqual(self.visit(PRESENCE_BYTES + b'{"action": "quit"}' + b"{}" * 1000), [200])
 
 
 class Trouble(ServerCase):
     """Server.serve_client, answer_message, finish: what goes wrong with one client affects no other."""
 
-    def assert_failure(self, patch):
-        """Fail unless the server, so patched, answers 500 with a traceback in its log and serves others."""
-        with patch, self.assertLogs(LOG, "ERROR") as logs:
-            responses = self.responses(self.connect(PRESENCE_BYTES))
-        self.assertEqual(responses, [{"response": 500, "time": mock.ANY, "error": "internal server error"}])
-        self.assertRegex(logs.output[0], r"ERROR:server:failed to serve 127\.0\.0\.1 port \d+\nTraceback ")
+    def test_failure_of_the_server_gets_500_and_a_traceback_in_the_log_whatever_its_kind(self):
+        not_json = {"response": {200}}
+        response = {"response": 500, "time": mock.ANY, "error": "internal server error"}
+        for result in (ZeroDivisionError, FileNotFoundError, ConnectionResetError, BlockingIOError, not_json):
+            process = mock.patch.object(server, "process_client_message", side_effect=[result])
+            with self.subTest(result=result), process, self.assertLogs(LOG, "ERROR") as logs:
+                self.assertEqual(self.responses(self.connect(PRESENCE_BYTES)), [response])
+            self.assertRegex(logs.output[0], r"ERROR:server:failed to serve 127\.0\.0\.1 port \d+\nTraceback")
         self.assertEqual(self.codes(self.connect(PRESENCE_BYTES)), [200])
 
-    def test_failure_of_the_server_gets_500_whatever_its_kind(self):
-        for error in (ZeroDivisionError, FileNotFoundError, ConnectionResetError, BlockingIOError):
-            with self.subTest(error=error):
-                self.assert_failure(mock.patch.object(server, "check_presence", side_effect=error))
-
-    def test_response_that_is_not_json_is_such_a_failure(self):
-        self.assert_failure(mock.patch.object(server, "process_client_message", return_value={"time": {1}}))
-
     def test_client_is_dropped_if_even_the_last_response_fails(self):
-        with mock.patch.object(server, "send_message", side_effect=ZeroDivisionError):
-            with self.assertLogs(LOG, "ERROR"):
-                self.assertEqual(self.responses(self.connect(PRESENCE_BYTES)), [])
-        self.assertEqual(self.server.clients, set())
+        send = mock.patch.object(server, "send_message", side_effect=ZeroDivisionError)
+        with send, self.assertLogs(LOG, "ERROR"):
+            self.assertEqual(self.responses(self.connect(PRESENCE_BYTES)), [])
 
     def test_client_that_does_not_read_is_dropped(self):
-        self.enter(
-            mock.patch.object(server, "process_client_message", lambda message: {"alert": "x" * 1_000_000})
-        )
+        self.enter(mock.patch.object(server, "process_client_message", return_value={"alert": "x" * 10**6}))
         drop = self.enter(mock.patch.object(self.server, "drop", wraps=self.server.drop))
         with self.assert_warned("WARNING lost 127.0.0.1: it does not read its responses"):
             self.connect(b"{}" * 200)
             self.serve_until(lambda: drop.called)
 
     def test_network_that_fails_is_a_warning(self):
-        with self.assert_warned("WARNING lost 127.0.0.1: no route"):
-            self.connect()
-            (client,) = self.accepted()
-            with mock.patch.object(server, "receive_message", side_effect=OSError("no route")):
-                self.server.serve_client(client)
-        self.assertEqual(self.server.clients, set())
+        receive = mock.patch.object(server, "receive_message", side_effect=OSError("no route"))
+        with receive, self.assert_warned("WARNING lost 127.0.0.1: no route"):
+            self.assertEqual(self.responses(self.connect()), [])
 
 
 class Deadlines(ServerCase):
     """Server.check_clients, answer_message, finish: how long a client may take."""
 
-    def setUp(self):
-        super().setUp()
-        self.server.next_check = 1001
-
     def assert_ends_at(self, end, *lines):
-        """Let the clock tick; fail unless the one client is dropped at `end`, with these warnings."""
-        with self.assert_warned(*lines), mock.patch.object(server, "CHECK_INTERVAL", 1):
-            self.enter(mock.patch.object(self.server.selector, "select", return_value=[]))
-            while self.server.clients and self.clock() <= end:
-                self.clock.return_value += 1
+        """Fail unless the one client is dropped at `end`, and not a second before, with these warnings."""
+        for self.clock.return_value, number, logged in ((end - 1, 1, []), (end, 0, lines)):
+            self.server.next_check = self.clock()
+            with self.assert_warned(*logged):
                 self.server.serve_once()
-        self.assertEqual(self.clock(), end)
+            self.assertEqual(len(self.server.clients), number)
 
     def test_silent_client_is_dropped_after_60_seconds(self):
         self.connect()
@@ -512,17 +402,13 @@ class Deadlines(ServerCase):
     def test_incomplete_message_is_refused_after_60_seconds_however_it_drips(self):
         sock = self.connect(b'{"action: "presence"}')  # a quote is missing
         (client,) = self.accepted()
-        for self.clock.return_value in (1030, 1059):
-            received = client.data
-            sock.sendall(b"x")
-            self.serve_until(lambda received=received: client.data != received)
-        with self.assert_warned():
-            self.server.serve_once()
+        self.clock.return_value = 1059
+        sock.sendall(b"x")
+        self.serve_until(lambda: client.received.endswith(b"x"))
         self.clock.return_value = 1060
         with self.assert_warned("WARNING refused 127.0.0.1: no complete message in 60 s"):
-            responses = self.responses(sock)
-        error = "no complete message in 60 s"
-        self.assertEqual(responses, [{"response": 400, "time": mock.ANY, "error": error}])
+            (response,) = self.responses(sock)
+        self.assertEqual(response["error"], "no complete message in 60 s")
 
     def test_message_gives_60_seconds_more(self):
         sock = self.connect()
@@ -532,21 +418,14 @@ class Deadlines(ServerCase):
         self.codes(sock)
         self.assert_ends_at(1110, "WARNING dropped 127.0.0.1: no complete message in 60 s")
 
-    def test_client_has_2_seconds_to_close_after_its_last_response(self):
-        self.responses(self.connect(b"hello"))
-        self.assert_ends_at(1002)
-
-    def test_client_has_2_seconds_to_close_after_a_quit(self):
-        self.responses(self.connect(b'{"action": "quit"}'))
-        self.assert_ends_at(1002)
+    def test_client_has_2_seconds_to_close_after_its_last_response_or_a_quit(self):
+        for end, data in ((1002, b"hello"), (1004, b'{"action": "quit"}')):
+            self.responses(self.connect(data))
+            self.assert_ends_at(end)
 
 
 class Room(ServerCase):
     """Server.accept_clients, pause: how many clients are accepted."""
-
-    def setUp(self):
-        super().setUp()
-        self.sleep = self.enter(mock.patch.object(server, "sleep"))
 
     def test_full_server_serves_its_clients_and_accepts_the_next_when_one_leaves(self):
         self.enter(mock.patch.object(server, "MAX_CLIENTS", 2))
@@ -558,14 +437,13 @@ class Room(ServerCase):
         first.close()
         self.assertEqual(self.codes(third), [200])
 
-    def test_full_server_rests_while_somebody_waits(self):
+    def test_server_rests_only_if_it_is_full_and_somebody_waits(self):
+        sleep = self.enter(mock.patch.object(server, "sleep"))
+        self.visit(PRESENCE_BYTES)
+        self.assertFalse(sleep.called)
         self.enter(mock.patch.object(server, "MAX_CLIENTS", 0))
         self.connect()
-        self.serve_until(lambda: self.sleep.called)
-
-    def test_server_with_room_does_not_rest(self):
-        self.visit(PRESENCE_BYTES)
-        self.assertFalse(self.sleep.called)
+        self.serve_until(lambda: sleep.called)
 
     def test_full_server_is_an_error_once_a_minute(self):
         self.enter(mock.patch.object(server, "MAX_CLIENTS", 0))
@@ -582,7 +460,7 @@ class Room(ServerCase):
         self.assertEqual(self.codes(self.connect(PRESENCE_BYTES)), [200])
 
     def test_client_that_resets_before_it_is_accepted_is_no_trouble(self):
-        reset(self.connect())
+        self.reset(self.connect())
         self.assertEqual(self.codes(self.connect(PRESENCE_BYTES)), [200])
 
     def test_many_who_come_together_get_their_turn_soon(self):
@@ -609,10 +487,6 @@ class OpenListener(Case):
             sock.bind(("::1", 0))
             return socket.has_dualstack_ipv6()
 
-    def test_on_one_address_which_may_be_a_name(self):
-        for address in ("127.0.0.1", "localhost"):
-            self.assertEqual(self.assert_listens(address, "127.0.0.1"), "127.0.0.1")
-
     def test_on_an_ipv6_address_and_on_all_addresses(self):
         if not self.has_ipv6():
             self.skipTest("this machine has no IPv6")
@@ -632,17 +506,15 @@ class DescribeError(unittest.TestCase):
         for error, text in (
             (errno.EADDRINUSE, "port 80 is taken: stop the program that uses it, or choose another with -p"),
             (errno.EADDRNOTAVAIL, "x is not an address of this machine: omit -a to listen on all of them"),
+            (socket.EAI_NONAME, "x is not an address of this machine: omit -a to listen on all of them"),
             (errno.EACCES, "the system does not allow port 80: choose another, for example with -p 8888"),
         ):
             self.assertEqual(server.describe_error(OSError(error, "no"), "x", 80), text)
 
     def test_other_errors_come_in_the_words_of_the_system(self):
-        error = OSError(errno.EADDRNOTAVAIL, "no")
-        text = f"cannot listen on all addresses port 80: {error}"
-        self.assertEqual(server.describe_error(error, "", 80), text)
+        shown = server.describe_error(OSError(errno.EADDRNOTAVAIL, "no"), "", 80)
+        self.assertRegex(shown, "^cannot listen on all addresses port 80: .*no$")
         self.assertEqual(server.describe_error(OSError("no"), "x", 80), "cannot listen on x port 80: no")
-
-    def test_malformed_address(self):
         self.assertEqual(server.describe_error(UnicodeError("no"), "a..b", 80), "a..b cannot be an address")
 
 
@@ -652,18 +524,14 @@ class ParseArgs(unittest.TestCase):
     def test_arguments(self):
         defaults = {"port": 7777, "addr": "", "verbose": False, "log_level": "DEBUG"}
         everything = {"port": 65535, "addr": "::1", "verbose": True, "log_level": "ERROR"}
-        for argv, expected in (
-            ([], defaults),
-            (["-p", "65535", "-a", "::1", "-v", "--log-level", "ERROR"], everything),
-        ):
-            self.assertEqual(vars(server.parse_args(argv)), expected)
+        argv = ["-p", "65535", "-a", "::1", "-v", "--log-level", "ERROR"]
+        self.assertEqual(vars(server.parse_args([])), defaults)
+        self.assertEqual(vars(server.parse_args(argv)), everything)
 
     def test_port_that_does_not_exist_is_a_usage_error(self):
         for port in ("-1", "65536"):
-            with self.assertRaisesRegex(SystemExit, "^2$"), contextlib.redirect_stderr(
-                io.StringIO()
-            ) as stderr:
-                server.parse_args(["-p", port])
+            with contextlib.redirect_stderr(io.StringIO()) as stderr:
+                self.assertRaisesRegex(SystemExit, "^2$", server.parse_args, ["-p", port])
             self.assertIn(f"error: a port is a number from 0 to 65535, not {port}\n", stderr.getvalue())
 
 
@@ -678,10 +546,9 @@ class LogCase(Case):
 
     def setUp(self):
         super().setUp()
-        self.folder = self.make_folder() / "[a] name"
-        self.enter(mock.patch.object(server_log_config, "LOG_FOLDER", str(self.folder)))
+        self.folder = Path(self.enter(tempfile.TemporaryDirectory(prefix="jim-")), "[a] name")
         handler = server_log_config.DailyFileHandler()
-        self.enter(mock.patch.object(server_log_config, "FILE_HANDLER", handler))
+        self.enter(mock.patch.multiple(server_log_config, LOG_FOLDER=str(self.folder), FILE_HANDLER=handler))
         self.console = self.enter(contextlib.redirect_stderr(io.StringIO()))
         self.addCleanup(handler.lines.clear)
         self.addCleanup(server_log_config.close_log)
@@ -709,28 +576,20 @@ class Main(LogCase):
             return server.main(["-p", "0", *argv])
 
     def test_says_where_it_listens_and_that_it_stopped(self):
-        for argv, where in (
-            ([], "all addresses"),
-            (["-a", "127.0.0.1"], r"127\.0\.0\.1"),
-            (["-a", "localhost"], r"127\.0\.0\.1"),
-            (["-a", "0.0.0.0"], r"0\.0\.0\.0"),
-        ):
-            self.assertEqual(self.run_main(*argv), 0)
+        places = {"": "all addresses", "localhost": "127.0.0.1", "0.0.0.0": "0.0.0.0"}
+        for address, place in places.items():
+            self.assertEqual(self.run_main("-a", address), 0)
             listening, stopped = self.shown()[-2:]
-            self.assertRegex(listening, rf"^INFO listening on {where} port [1-9]\d*, stop with Ctrl\+C$")
+            self.assertRegex(listening, rf"^INFO listening on {place} port [1-9]\d*, stop with Ctrl\+C$")
             self.assertEqual(stopped, "INFO stopped")
 
-    def test_address_of_another_machine_is_one_line_and_exit_code_1(self):
-        self.assertEqual(self.run_main("-a", "192.0.2.1"), 1)
-        line = "ERROR 192.0.2.1 is not an address of this machine: omit -a to listen on all of them"
-        self.assertEqual(self.shown(), [line])
-
     def test_address_that_cannot_be_one_is_one_line_and_exit_code_1(self):
-        for number, address in enumerate(("a..b", "é..b", "Ж" * 70, "no such name"), start=1):
-            with self.subTest(address=address):
-                self.assertEqual(self.run_main("-a", address), 1)
-                self.assertEqual(len(self.shown()), number)
-                self.assertIn(address, self.shown()[-1])
+        for number, address in enumerate(
+            ("192.0.2.1", "a..b", "é..b", "Ж" * 70, "no name", "localhost:7777")
+        ):
+            self.assertEqual(self.run_main("-a", address), 1, address)
+            (line,) = self.shown()[number:]
+            self.assertIn(address, line)
 
     def test_too_few_open_files_are_one_line_and_exit_code_1(self):
         with mock.patch.multiple(server, OPEN_FILES=20, MAX_CLIENTS=0):
@@ -747,57 +606,29 @@ class Main(LogCase):
             self.assertEqual(server.main([]), 0)
         self.assertEqual(self.shown(), ["INFO stopped"])
 
-    def test_log_is_closed_at_the_end(self):
-        self.run_main("-a", "127.0.0.1")
-        LOG.error("nobody sees this")
-        self.assertEqual(self.logged(), self.shown())
-        self.assertEqual(len(self.shown()), 2)
-
-    def test_usage_error_touches_no_file(self):
-        self.assertRaises(SystemExit, server.main, ["-p", "65536"])
-        self.assertFalse(self.folder.exists())
-
-
-class Stop(unittest.TestCase):
-    """stop: what Ctrl+C and `kill` do."""
-
-    @mock.patch.object(server, "last_stop", 0)
-    @mock.patch.object(server, "monotonic", side_effect=[1000, 1000, 1001, 1001.1, 1001.1])
-    def test_second_signal_within_a_second_is_ignored_and_a_later_one_is_not(self, _):
-        self.assertRaises(KeyboardInterrupt, server.stop, signal.SIGINT, None)
-        server.stop(signal.SIGINT, None)
-        self.assertRaises(KeyboardInterrupt, server.stop, signal.SIGTERM, None)
-
 
 class OneLineFormatter(unittest.TestCase):
     """OneLineFormatter, escape: one record, one line; a traceback follows, indented."""
 
-    def test_only_printable_characters_stay_as_they_are(self):
-        formatter = server_log_config.OneLineFormatter("%(message)s")
+    def test_only_printable_characters_of_the_message_stay_as_they_are(self):
+        formatter = server_log_config.OneLineFormatter("[%(levelname)-8s]\t%(message)s")
         for text, line in (
             ("Жанна's 😀", "Жанна's 😀"),
             (r"a \n that somebody typed", r"a \n that somebody typed"),
             ("a\n2026-11-22 12:00:00,000 INFO server b", r"a\n2026-11-22 12:00:00,000 INFO server b"),
             ("\x1b[2J\r\x00\t\x85\u2028\u202e\ud800", r"\x1b[2J\r\x00\t\x85\u2028\u202e\ud800"),
         ):
-            with self.subTest(text=text):
-                self.assertEqual(formatter.format(logging.makeLogRecord({"msg": text})), line)
-
-    def test_format_itself_is_left_as_it_is(self):
-        formatter = server_log_config.OneLineFormatter("[%(levelname)-8s]\t%(message)s")
-        record = logging.makeLogRecord({"levelname": "INFO", "msg": "a\tb"})
-        self.assertEqual(formatter.format(record), "[INFO    ]\ta\\tb")
+            record = logging.makeLogRecord({"levelname": "INFO", "msg": text})
+            self.assertEqual(formatter.format(record), f"[INFO    ]\t{line}")
 
     def test_traceback_is_indented_and_escaped(self):
         try:
             raise ZeroDivisionError("by\n2026-11-22 INFO forged\x1b\ud800")
         except ZeroDivisionError:
             record = logging.makeLogRecord({"msg": "failed", "exc_info": sys.exc_info()})
-        first, *traceback = server_log_config.OneLineFormatter("%(message)s").format(record).split("\n")
-        self.assertEqual(first, "failed")
-        self.assertEqual(traceback[0], "    Traceback (most recent call last):")
-        forged = ["    ZeroDivisionError: by", r"    2026-11-22 INFO forged\x1b\ud800"]
-        self.assertEqual(traceback[-2:], forged)
+        lines = server_log_config.OneLineFormatter("%(message)s").format(record).split("\n")
+        self.assertEqual(lines[:2], ["failed", "    Traceback (most recent call last):"])
+        self.assertEqual(lines[-2:], ["    ZeroDivisionError: by", r"    2026-11-22 INFO forged\x1b\ud800"])
 
 
 TODAY, TOMORROW = "2026-11-22", "2026-11-23"
@@ -813,12 +644,9 @@ class DailyFileHandler(LogCase):
         self.file = self.folder / f"server.{TODAY}.log"
 
     def log(self, text, *days, level=logging.DEBUG):
-        """Log a text at noon of some days, by default today, and write it."""
+        """Log a text on some days, by default today, and write it."""
         for day in days or [TODAY]:
-            now = int(time.mktime(time.strptime(f"{day} 12", "%Y-%m-%d %H")))
-            with mock.patch("time.time", return_value=now), mock.patch(
-                "time.time_ns", return_value=now * 10**9
-            ):
+            with mock.patch.object(server_log_config, "date", **{"today.return_value": day}):
                 LOG.log(level, text)
                 server_log_config.flush_log()
 
@@ -874,20 +702,22 @@ class DailyFileHandler(LogCase):
     def test_log_that_cannot_be_written_is_reported_once_a_day_and_stops_nothing(self):
         self.folder.write_bytes(b"")  # a file in the place of the folder
         self.log("lost", TODAY, TODAY, TOMORROW, TOMORROW)
-        for line, day in zip(self.shown(), (TODAY, TOMORROW)):
-            path = self.folder / f"server.{day}.log"
-            self.assertIn(f"ERROR cannot write the log {path}, records are lost: ", line)
-        self.assertEqual(len(self.shown()), 2)
+        problem = re.compile(r"ERROR cannot write the log .*(server\..*), records are lost: ")
+        files = [problem.match(line).group(1) for line in self.shown()]
+        self.assertEqual(files, [f"server.{TODAY}.log", f"server.{TOMORROW}.log"])
+
+    def test_line_whose_writing_ctrl_c_stops_is_written_by_the_next_flush(self):
+        with mock.patch("os.makedirs", side_effect=KeyboardInterrupt):
+            self.assertRaises(KeyboardInterrupt, self.log, "stopped here")
+        self.log("next")
+        self.assertEqual(self.logged(), ["DEBUG stopped here", "DEBUG next"])
 
     def test_log_that_can_be_written_again_begins_with_a_new_line(self):
         self.file.mkdir(parents=True)  # a folder in the place of the file
         self.log("lost")
         self.file.rmdir()
         self.log("after")
-        empty, error, after = self.logged()
-        self.assertEqual(empty, "")
-        self.assertIn("ERROR cannot write the log ", error)
-        self.assertEqual(after, "DEBUG after")
+        self.assertRegex("\n".join(self.logged()), "^\nERROR cannot write the log .*\nDEBUG after$")
 
     def test_full_file_takes_only_errors_until_midnight(self):
         with mock.patch("os.path.getsize", return_value=100 * 1024 * 1024 - 1) as getsize:
@@ -907,23 +737,21 @@ class DailyFileHandler(LogCase):
             self.file.unlink()
             self.file.mkdir()
             self.log("text", TODAY, TODAY, level=logging.ERROR)
-        problems = [line.split()[1] for line in self.shown() if line != "ERROR text"]
-        self.assertEqual(problems, ["the", "cannot"])
+        self.assertEqual([line.split()[1] for line in self.shown()], ["the", "text", "cannot", "text"])
 
-    @unittest.skipIf(os.name == "nt" or sys.platform == "emscripten", "pipes have no names there")
+    @unittest.skipUnless(os.path.exists("/dev/fd"), "no names for pipes here")
     def test_log_can_be_a_pipe(self):
-        reader, writer = map(os.fdopen, os.pipe(), "rw")
-        with reader, writer:
+        reader, writer = os.pipe()
+        with open(reader, encoding="utf-8") as pipe:
             self.folder.mkdir()
-            self.file.symlink_to(f"/dev/fd/{writer.fileno()}")
+            self.file.symlink_to(f"/dev/fd/{writer}")
             self.log("text")
-            writer.close()
-            self.assertEqual(without_times(reader.read()), ["DEBUG text"])
+            os.close(writer)
+            self.assertEqual(without_times(pipe.read()), ["DEBUG text"])
 
     def test_slip_in_a_call_of_log_is_shown_and_stops_nothing(self):
         LOG.debug("connected: %d", "x")
         self.log("next")
-        self.assertIn("--- Logging error ---", self.console.getvalue())
         self.assertIn(f'File "{__file__}"', self.console.getvalue())
         self.assertEqual(self.logged(), ["DEBUG next"])
 
@@ -952,6 +780,7 @@ class ConfigureLog(LogCase):
 
     def test_file_takes_all_levels_and_the_console_info_and_above(self):
         server_log_config.configure_log()
+        server_log_config.configure_log()  # replaces the first
         self.log_at_all_levels()
         self.assertEqual(self.logged(), ["DEBUG text", "INFO text", "WARNING text", "ERROR text"])
         self.assertEqual(self.shown(), ["INFO text", "WARNING text", "ERROR text"])
@@ -961,15 +790,8 @@ class ConfigureLog(LogCase):
         self.log_at_all_levels()
         self.assertEqual(self.shown(), self.logged())
 
-    def test_second_call_replaces_the_first(self):
-        server_log_config.configure_log()
-        server_log_config.configure_log()
-        LOG.info("once")
-        self.assertEqual(self.shown(), ["INFO once"])
 
-
-# On Windows, only a process itself can press Ctrl+C in its console: this program runs the script, and does so
-# when it reads a line.
+# On Windows, only a process itself can press Ctrl+C: this one runs the script, and does so when a line comes.
 RUN_ON_WINDOWS = """
 import os, runpy, signal, sys, threading
 press_ctrl_c = lambda: sys.stdin.readline() and os.kill(0, signal.CTRL_C_EVENT)
@@ -987,14 +809,14 @@ class Script(Case):
 
     def setUp(self):
         super().setUp()
-        self.folder = self.make_folder() / "alone"
+        self.folder = Path(self.enter(tempfile.TemporaryDirectory(prefix="jim-")), "alone")
         for module in (server, server_log_config):
             copy = self.folder / os.path.relpath(module.__file__, os.path.dirname(server.__file__))
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(module.__file__, copy)
 
     def start(self, *before, port=0):
-        """Start the script in another current folder; return its process."""
+        """Start the script in another current folder; return its process and the first line that it shows."""
         process = subprocess.Popen(
             [*before, *PYTHON, str(self.folder / "server.py"), "-a", "127.0.0.1", "-p", str(port)],
             cwd=tempfile.gettempdir(), env={**os.environ, "PYTHONIOENCODING": "utf-8"}, encoding="utf-8",
@@ -1006,18 +828,12 @@ class Script(Case):
         timer.start()
         for clean_up in (process.kill, timer.join, timer.cancel):  # the last one first
             self.addCleanup(clean_up)
-        return process
+        return process, process.stderr.readline()
 
-    def start_and_listen(self, *before):
-        """Start the script and wait until it listens; return its process and its address."""
-        process = self.start(*before)
-        line = process.stderr.readline()
+    def connect(self, line):
+        """Return the socket of a client that has sent a presence to the server that shows this line."""
         port = re.search(r" listening on 127\.0\.0\.1 port (\d+), ", line).group(1)
-        return process, ("127.0.0.1", int(port))
-
-    def connect(self, address):
-        """Return the socket of a client that has sent a presence."""
-        sock = self.enter(socket.create_connection(address, PATIENCE))
+        sock = self.enter(socket.create_connection(("127.0.0.1", port), PATIENCE))
         sock.sendall(PRESENCE_BYTES)
         return sock
 
@@ -1042,8 +858,8 @@ class Script(Case):
 
     def test_who_is_here_and_who_was_refused_is_shown_and_ctrl_c_twice_ends_it(self):
         (self.folder / "resource.py").write_text("a module of Python has this name, too")
-        process, address = self.start_and_listen()
-        sock = self.connect(address)
+        process, line = self.start()
+        sock = self.connect(line)
         self.assertIn(b"200", sock.recv(10_000))
         self.assertEqual(without_times(process.stderr.readline()), ["INFO Guest is here"])
         sock.sendall(b"hello")
@@ -1057,8 +873,8 @@ class Script(Case):
 
     @unittest.skipIf(os.name == "nt", "Windows has neither a limit of open files nor SIGTERM")
     def test_log_is_written_though_clients_take_all_open_files_and_sigterm_ends_it(self):
-        process, address = self.start_and_listen("sh", "-c", 'ulimit -n 40; exec "$0" "$@"')
-        socks = [self.connect(address) for _ in range(45)]
+        process, line = self.start("sh", "-c", 'ulimit -n 40; exec "$0" "$@"')
+        socks = [self.connect(line) for _ in range(45)]
         shown = [without_times(process.stderr.readline())[0] for _ in range(21)]
         error = "ERROR cannot accept a client, 20 are connected: there is no room for more"
         self.assertEqual(shown, ["INFO Guest is here"] * 20 + [error])
@@ -1068,19 +884,27 @@ class Script(Case):
         self.assert_stops(process, signal.SIGTERM)
         self.assertIn(error, self.logged())
 
+    @unittest.skipIf(os.name == "nt", "only a process itself can press Ctrl+C there")
+    def test_ctrl_c_works_in_an_interactive_python_that_goes_on(self):
+        with mock.patch.object(sys.modules[__name__], "PYTHON", [sys.executable, "-i"]):
+            process, _ = self.start()
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(without_times(process.stderr.readline()), ["INFO stopped"])
+        _, shown = process.communicate("import signal; signal.raise_signal(signal.SIGINT)")
+        self.assertIn("KeyboardInterrupt", shown)
+
     def test_port_that_is_taken_is_one_line_and_exit_code_1(self):
         listener = self.enter(socket.create_server(("127.0.0.1", 0)))
         port = listener.getsockname()[1]
-        process = self.start(port=port)
-        _, shown = process.communicate(timeout=PATIENCE)
-        self.assertEqual(process.returncode, 1)
-        line = f"ERROR port {port} is taken: stop the program that uses it, or choose another with -p"
-        self.assertEqual(without_times(shown), [line])
+        process, line = self.start(port=port)
+        self.assertIn(f" ERROR server port {port} is taken: ", line)
+        self.assertEqual(process.stderr.read(), "")
+        self.assertEqual(process.wait(), 1)
 
-    def test_importing_it_creates_nothing(self):
-        before = list(os.walk(self.folder))
-        subprocess.run([sys.executable, "-B", "-c", "import server"], cwd=self.folder, check=True)
-        self.assertEqual(list(os.walk(self.folder)), before)
+    def test_usage_error_touches_no_file(self):
+        process, _ = self.start(port=65536)
+        self.assertIn("a port is a number from 0 to 65535, not 65536", process.stderr.read())
+        self.assertFalse((self.folder / "log").exists())
 
 
 if __name__ == "__main__":
