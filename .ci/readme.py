@@ -3,7 +3,7 @@
 - A console block's command must print what is below it. If a line there begins with ^C, the command goes on
   until the others have ended; then Ctrl+C is pressed. In the mermaid block, a response answers its request.
 - A python block is the file named above it. It must pass its tests; as an exercise, it must fail.
-- The table "... | response | command" has the ends of a command that begins in the text, and the codes it shows.
+- The table "... | response | command" has the ends of a command that begins in the text, and codes it shows.
   In a table "file | old | new", texts are replaced; then all tests must pass; in English, the log must work.
 - `Code` is in KNOWN, the scripts, their help or a block, is a file, or a command that works.
 """
