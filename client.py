@@ -28,6 +28,7 @@ MAX_MESSAGE = 640  # characters of a message; from JIM
 MAX_BYTES = 4 * MAX_MESSAGE  # in UTF-8, a character takes at most 4 bytes
 TIMEOUT = 10  # seconds for connecting, and again for the response
 WAIT = 0.5  # seconds that one `recv` may wait: on Windows, Ctrl+C has no effect until `recv` returns
+MAX_STEPS = 3000  # of `receive_response`: a server that sends without end must not fill the log
 
 Message = Dict[str, Any]  # a JSON object: its fields by name, with values of any type
 
@@ -62,7 +63,7 @@ def process_response(message: Message) -> str:
     if "response" not in message:
         raise ProtocolError(f"'response' is missing, the keys are {repr(list(message))[:60]}")
     code = message["response"]
-    if type(code) is not int or code not in MEANINGS:  # the type first, because 200.0 is in MEANINGS, too
+    if type(code) is not int or code not in MEANINGS:  # a list cannot be looked up, and 200.0 == 200
         raise ProtocolError(f"'response' must be a number, one of JIM's codes, not {repr(code)[:20]}")
     text = message.get("alert") or message.get("error") or MEANINGS[code]
     LOG.debug("processed a response, code %d", code)
@@ -72,16 +73,15 @@ def process_response(message: Message) -> str:
 # The wire: bytes in, messages out, and back.
 
 RECEIVE_BYTES = 200  # bytes that one `recv` may return: a typical message and some more
-MAX_STEPS = 3000  # steps of `receive_response`, so that a server that sends without end does not fill the log
 IGNORED = b" \t\r\n\xef\xbb\xbf"  # around a message: whitespace, and a mark that some programs send first
 
 
 def refuse_nan(constant: str) -> None:
-    """Raise ProtocolError. PARSER calls this for "NaN" and "Infinity", which JSON does not allow."""
+    """Raise ProtocolError. PARSER calls this when it finds NaN or Infinity, which JSON does not allow."""
     raise ProtocolError(f"not JSON: {constant} is not allowed")
 
 
-PARSER = json.JSONDecoder(parse_constant=refuse_nan)  # PARSER.decode does what `json.loads` does, but for NaN
+PARSER = json.JSONDecoder(parse_constant=refuse_nan)  # `json.loads`, except that it calls refuse_nan
 
 
 def take_message(data: bytes) -> tuple[Message | None, bytes]:
@@ -92,7 +92,7 @@ def take_message(data: bytes) -> tuple[Message | None, bytes]:
     data = data.lstrip(IGNORED)
     if data and not data.startswith(b"{"):
         raise ProtocolError(f"a message is a JSON object and cannot start with {data[:1]!r}")
-    try:  # a shortcut: most often, `data` is exactly one message (the parser accepts nothing behind it)
+    try:  # most often, `data` is exactly one message; without this `try`, the result is the same, but slower
         return parse_message(data), b""
     except ProtocolError:  # it is incomplete, or more follows, or it is invalid
         pass
@@ -142,7 +142,7 @@ def parse_message(data: bytes) -> Message:
 def send_message(sock: socket.socket, message: Message) -> None:
     """Send `message`. Raises OSError if the connection fails."""
     text = json.dumps(message, ensure_ascii=False)  # "Ж" stays "Ж" and does not become \u0416
-    sock.sendall(text.encode("utf-8", "replace"))  # send "?" for a character that the system garbled
+    sock.sendall(text.encode("utf-8", "replace"))  # send "?" for what cannot be encoded, in a name
     LOG.debug("sent %s", text)
 
 
@@ -186,7 +186,7 @@ def receive_piece(sock: socket.socket, deadline: float) -> bytes:
 
 
 def exchange(address: str, port: int, message: Message) -> Message:
-    """Return the response of a server to `message`. Raises OSError, ProtocolError, UnicodeError ("a..b")."""
+    """Return the response of a server to `message`. Raises OSError, ProtocolError, UnicodeError."""
     with socket.create_connection((address, port), TIMEOUT) as sock:  # makes a socket and connects it
         LOG.debug("connected to %s port %d", address, port)
         send_message(sock, message)
@@ -198,9 +198,8 @@ def describe_error(error: Exception, address: str, port: int) -> str:
     server = f"{address} port {port}"
     if isinstance(error, ProtocolError):
         return f"{server} does not speak JIM: {error}"
-    if isinstance(
-        error, (socket.gaierror, UnicodeError)
-    ):  # no such name, or no possible name, such as "a..b"
+    # gaierror: there is no such name. UnicodeError: no name can be like this, for example "a..b".
+    if isinstance(error, (socket.gaierror, UnicodeError)):
         return f"unknown server {address}: check it; write the port after a space, not after a colon"
     if isinstance(error, socket.timeout):
         return f"no answer from {server} in {TIMEOUT} s: does a JIM server run there?"

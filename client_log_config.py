@@ -32,18 +32,21 @@ class OneLineFormatter(logging.Formatter):
     """
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """Return the line of a record. `format` has put its text into `record.message`, then calls this."""
+        """Return the line of a record. Logging calls this; it has put the text into `record.message`."""
         record.message = escape(record.message)
         return super().formatMessage(record)
 
     def formatException(self, ei: Any) -> str:
-        """Return the traceback of an exception, indented, so that no line of it looks like a record."""
+        """Return the traceback of the exception `ei`, indented, so that no line of it looks like a record."""
         lines = super().formatException(ei).splitlines()
         return "\n".join("    " + escape(line) for line in lines)
 
 
 class LogFileHandler(logging.Handler):
-    """Appends each record to LOG_FILE. If that fails: one error, not a traceback each time (FileHandler)."""
+    """Appends each record to LOG_FILE. If this fails, it reports one error and stops.
+
+    (logging's own FileHandler would print a traceback for each record.)
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         """Append one record; logging calls this for each."""
@@ -53,17 +56,14 @@ class LogFileHandler(logging.Handler):
             with open(LOG_FILE, "a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(line + "\n")
         except OSError as error:
-            LOG.removeHandler(self)  # LOG.error calls all handlers: without this, it would come back here
+            LOG.removeHandler(self)  # first: otherwise LOG.error would call this method again, without end
             LOG.error("cannot write the log %s: %s", LOG_FILE, error)
         except Exception:  # a mistake in a call of LOG, for example the wrong number of values
             self.handleError(record)  # logging shows where it is
 
 
 def configure_log(level: str = "DEBUG", verbose: bool = False) -> None:
-    """Write records of `level` (one of LEVELS) and above to the file, and of INFO and above to the console.
-
-    If `verbose`, the console shows the same as the file.
-    """
+    """Log `level` (one of LEVELS) and above to the file, and INFO and above, or all, to the console."""
     close_log()  # in case it was called before
     LOG.setLevel(level)
     console = logging.StreamHandler()

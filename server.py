@@ -36,8 +36,8 @@ PAUSE = 0.001  # seconds that the server sleeps if it cannot accept a client
 REPORT_INTERVAL = 60  # seconds between two reports that it cannot accept a client
 BACKLOG = 1024  # connections that may wait to be accepted
 MAX_ACCEPTS = 200  # new clients in one go; then it is the turn of the others again
-# A connection counts as an open file. The system allows a number of them (-1: any number); 20 are for the log
-# and Python. On Windows, files do not count, but only 512 sockets can be watched: 511 clients, the listener.
+# A connection counts as an open file. The system allows only so many of these (-1: any number); 20 are for the
+# log and Python. Windows does not count files, but can watch only 512 sockets: 511 clients and the listener.
 OPEN_FILES = 511 + 20 if os.name == "nt" else os.sysconf("SC_OPEN_MAX")
 MAX_CLIENTS = sys.maxsize if OPEN_FILES == -1 else OPEN_FILES - 20
 
@@ -105,11 +105,11 @@ IGNORED = b" \t\r\n\xef\xbb\xbf"  # around a message: whitespace, and a mark tha
 
 
 def refuse_nan(constant: str) -> None:
-    """Raise ProtocolError. PARSER calls this for "NaN" and "Infinity", which JSON does not allow."""
+    """Raise ProtocolError. PARSER calls this when it finds NaN or Infinity, which JSON does not allow."""
     raise ProtocolError(f"not JSON: {constant} is not allowed")
 
 
-PARSER = json.JSONDecoder(parse_constant=refuse_nan)  # PARSER.decode does what `json.loads` does, but for NaN
+PARSER = json.JSONDecoder(parse_constant=refuse_nan)  # `json.loads`, except that it calls refuse_nan
 
 
 def take_message(data: bytes) -> tuple[Message | None, bytes]:
@@ -120,7 +120,7 @@ def take_message(data: bytes) -> tuple[Message | None, bytes]:
     data = data.lstrip(IGNORED)
     if data and not data.startswith(b"{"):
         raise ProtocolError(f"a message is a JSON object and cannot start with {data[:1]!r}")
-    try:  # a shortcut: most often, `data` is exactly one message (the parser accepts nothing behind it)
+    try:  # most often, `data` is exactly one message; without this `try`, the result is the same, but slower
         return parse_message(data), b""
     except ProtocolError:  # it is incomplete, or more follows, or it is invalid
         pass
@@ -192,7 +192,7 @@ def format_address(address: Any) -> str:
 
 def receive_message(client: Client) -> Message | None:
     """Return one message, or None if it is incomplete. Raises ProtocolError, ConnectionError, OSError."""
-    if client.received:  # perhaps a whole message is left over from the last `recv`; if not, receive more
+    if client.received:  # first, what is left over; if this is no whole message, receive more
         message, client.received = take_message(client.received)
         if message is not None:
             return message
@@ -212,7 +212,7 @@ def receive_message(client: Client) -> Message | None:
 def send_message(client: Client, message: Message) -> None:
     """Send `message`. Raises BlockingIOError if the client does not read, OSError if the connection fails."""
     text = json.dumps(message, ensure_ascii=False)  # "Ж" stays "Ж" and does not become \u0416
-    client.sock.sendall(text.encode("utf-8"))  # the system keeps it until the client reads, but not too much
+    client.sock.sendall(text.encode("utf-8"))  # raises if the system cannot store all of it
     LOG.debug("sent to %s: %s", client.address, text)
 
 
@@ -220,15 +220,15 @@ def send_message(client: Client, message: Message) -> None:
 
 
 class Server:
-    """Serves the clients of a listening socket."""
+    """Serves clients. After an invalid presence, the conversation goes on; after anything worse, it ends."""
 
     def __init__(self, listener: socket.socket) -> None:
         """Prepare to accept clients from `listener`, which the caller has to close."""
         listener.setblocking(False)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)  # send small responses immediately
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)  # for connections: send immediately
         self.listener = listener
         self.clients: set[Client] = set()
-        self.pending: set[Client] = set()  # clients with another message in `received`, perhaps
+        self.pending: set[Client] = set()  # clients whose `received` may hold another message
         # A selector watches sockets. It reports those on which something has arrived: bytes or the end from a
         # client, or a new client. With each, it returns the `data` that we give it here: None, or a Client.
         self.selector = selectors.DefaultSelector()
@@ -262,7 +262,7 @@ class Server:
             else:
                 turns.add(key.data)
         for client in turns:
-            if client in self.clients:  # in a chat, the turn of one client may drop another
+            if client in self.clients:  # it may have been dropped meanwhile
                 self.serve_client(client)
         if monotonic() >= self.next_check:
             self.check_clients()
@@ -275,13 +275,13 @@ class Server:
             return
         try:
             for _ in range(min(room, MAX_ACCEPTS)):
-                sock, address = self.listener.accept()  # raises BlockingIOError if nobody is waiting
+                sock, address = self.listener.accept()
                 client = Client(sock, address)
                 self.selector.register(sock, selectors.EVENT_READ, data=client)
                 self.clients.add(client)
                 LOG.debug("connected: %s", client.address)
                 self.serve_client(client)  # most clients send immediately
-        except BlockingIOError:
+        except BlockingIOError:  # as usual: nobody is waiting any more
             pass
         except OSError as error:
             self.pause(str(error))
@@ -323,7 +323,7 @@ class Server:
         client.deadline = monotonic() + MESSAGE_TIMEOUT
         try:
             response = process_client_message(message)
-        except OSError as error:  # `serve_client` would take it for a failure of the network
+        except OSError as error:  # for example of a file; `serve_client` would think that it is the network's
             raise RuntimeError("cannot process a message") from error
         if response is None:  # a quit
             self.finish(client)
@@ -331,7 +331,7 @@ class Server:
         if "error" in response:
             LOG.warning("invalid message from %s: %s", client.address, response["error"])
         send_message(client, response)
-        if client.received:  # perhaps another message, of which the selector does not know
+        if client.received:  # perhaps another message; `recv` has taken it, so no selector will report it
             self.pending.add(client)
 
     def finish(self, client: Client, last_response: Message | None = None) -> None:
@@ -342,8 +342,8 @@ class Server:
         try:
             if last_response is not None:
                 send_message(client, last_response)
-            # Tell it that nothing more will come: its `recv` returns b"". Do not close yet: if not all of its
-            # bytes are read, `close` makes the system reset the connection, and it could lose the response.
+            # SHUT_WR: send no more, but still receive. If we closed while the client's bytes are unread, the system
+            # would send a reset, and the client might lose our response.
             client.sock.shutdown(socket.SHUT_WR)
         except Exception:  # it has left, or the server fails again
             self.drop(client)
@@ -365,7 +365,8 @@ class Server:
         now = monotonic()
         self.next_check = now + CHECK_INTERVAL
         reason = f"no complete message in {MESSAGE_TIMEOUT} s"
-        for client in [each for each in self.clients if each.deadline <= now]:
+        late = [client for client in self.clients if client.deadline <= now]
+        for client in late:  # not in the set itself, because `drop` changes it
             if client.closing:
                 self.drop(client)
             elif client.received:
@@ -380,7 +381,7 @@ class Server:
 
 
 def open_listener(address: str, port: int) -> socket.socket:
-    """Return a socket that listens on `address` ("": on all). Raises OSError, TypeError, UnicodeError."""
+    """Return a socket that listens on `address` ("": on all). Raises OSError; others if it is malformed."""
     # `create_server` is `socket`, `bind` and `listen` in one call.
     if address in ("", "::") and socket.has_dualstack_ipv6():  # all addresses, both of IPv6 and IPv4
         return socket.create_server(("", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True)
@@ -425,9 +426,7 @@ def start_listening(arguments: argparse.Namespace) -> socket.socket | None:
     except (OSError, TypeError, UnicodeError) as error:
         LOG.error(describe_error(error, arguments.addr, arguments.port))
         return None
-    address, port = listener.getsockname()[
-        :2
-    ]  # the system chooses the port for -p 0; [:2]: IPv6 has four parts
+    address, port = listener.getsockname()[:2]  # the first two parts: of IPv6, there are four
     where = "all addresses" if arguments.addr in ("", "::") else address
     LOG.info("listening on %s port %d, stop with Ctrl+C", where, port)
     return listener
@@ -451,10 +450,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def stop(number: int, frame: Any) -> None:
-    """Stop the server at Ctrl+C or `kill`; ignore a second one, which would interrupt `close`."""
-    if not (sys.flags.interactive or hasattr(sys, "ps1") or "idlelib" in sys.modules):
-        for each in (signal.SIGINT, signal.SIGTERM):  # not in an interactive Python, which goes on
-            signal.signal(each, signal.SIG_IGN)
+    """Stop the server at Ctrl+C or `kill`. Python passes two values, which are not needed here."""
+    goes_on = sys.flags.interactive or hasattr(sys, "ps1") or "idlelib" in sys.modules  # `python -i`, IDLE
+    if not goes_on:  # Python will end: ignore a second signal, which would interrupt `close`
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

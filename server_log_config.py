@@ -36,12 +36,12 @@ class OneLineFormatter(logging.Formatter):
     """
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """Return the line of a record. `format` has put its text into `record.message`, then calls this."""
+        """Return the line of a record. Logging calls this; it has put the text into `record.message`."""
         record.message = escape(record.message)
         return super().formatMessage(record)
 
     def formatException(self, ei: Any) -> str:
-        """Return the traceback of an exception, indented, so that no line of it looks like a record."""
+        """Return the traceback of the exception `ei`, indented, so that no line of it looks like a record."""
         lines = super().formatException(ei).splitlines()
         return "\n".join("    " + escape(line) for line in lines)
 
@@ -63,7 +63,7 @@ class DailyFileHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Collect one line; logging calls this for each record. A full file takes only errors."""
-        still_full = self.full and self.path == path_of_today()  # after midnight, `path` is yesterday's file
+        still_full = self.full and self.path == path_of_today()  # on a new day, there is a new file
         if still_full and record.levelno < logging.ERROR:
             return
         try:
@@ -79,25 +79,25 @@ class DailyFileHandler(logging.Handler):
             self.begin_day()
         try:
             os.makedirs(LOG_FOLDER, exist_ok=True)
-            with open(self.path, "a", BUFFER_BYTES, "utf-8", "backslashreplace") as file:
-                while self.lines:  # one by one, so that Ctrl+C neither loses lines nor writes them twice
+            with open(self.path, "a", BUFFER_BYTES, encoding="utf-8", errors="backslashreplace") as file:
+                while self.lines:  # keep each line until it is written, so that Ctrl+C does not lose it
                     file.write(self.lines[0])
                     del self.lines[0]
             self.full = os.path.getsize(self.path) >= MAX_FILE_BYTES
         except OSError as error:
-            self.lines = ["\n"]  # the file may end with half a line: next time, begin a new one
+            self.lines = ["\n"]  # the file may end with half a line: end it, next time
             self.report(f"cannot write the log {self.path}, records are lost: {error}")
         if self.full:
             self.report(f"the log {self.path} is full: until midnight it takes only errors")
 
     def begin_day(self) -> None:
-        """Begin a new file."""
+        """Change to the file of today."""
         self.path = path_of_today()
         self.full = False
         delete_old_files()
 
     def report(self, problem: str) -> None:
-        """Log a problem of the log, once: the console shows it; `emit` collects it for the next flush."""
+        """Log a problem of the log itself, once. LOG.error calls `emit`, which only collects the line."""
         if problem not in self.reported:
             self.reported.add(problem)
             LOG.error(problem)
@@ -133,10 +133,7 @@ def flush_log() -> None:
 
 
 def configure_log(level: str = "DEBUG", verbose: bool = False) -> None:
-    """Write records of `level` (one of LEVELS) and above to the file, and of INFO and above to the console.
-
-    If `verbose`, the console shows the same as the file.
-    """
+    """Log `level` (one of LEVELS) and above to the file, and INFO and above, or all, to the console."""
     close_log()  # in case it was called before
     LOG.setLevel(level)
     console = logging.StreamHandler()
