@@ -36,8 +36,8 @@ PAUSE = 0.001  # seconds that the server sleeps if it cannot accept a client
 REPORT_INTERVAL = 60  # seconds between two reports that it cannot accept a client
 BACKLOG = 1024  # connections that may wait to be accepted
 MAX_ACCEPTS = 200  # new clients in one go; then it is the turn of the others again
-# A connection counts as an open file. The system allows only so many of these (-1: any number); 20 are for the
-# log and Python. Windows does not count files, but can watch only 512 sockets: 511 clients and the listener.
+# A connection counts as an open file. The system allows only so many of these (-1: any number); 20 are for
+# the log and Python. Windows does not count files, but can watch only 512 sockets: 511 clients, the listener.
 OPEN_FILES = 511 + 20 if os.name == "nt" else os.sysconf("SC_OPEN_MAX")
 MAX_CLIENTS = sys.maxsize if OPEN_FILES == -1 else OPEN_FILES - 20
 
@@ -342,8 +342,8 @@ class Server:
         try:
             if last_response is not None:
                 send_message(client, last_response)
-            # SHUT_WR: send no more, but still receive. If we closed while the client's bytes are unread, the system
-            # would send a reset, and the client might lose our response.
+            # SHUT_WR: send no more, but still receive. If we closed while bytes of the client are unread, the
+            # system would send a reset, and the client might lose our response.
             client.sock.shutdown(socket.SHUT_WR)
         except Exception:  # it has left, or the server fails again
             self.drop(client)
