@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import logging
 import os
+from collections import deque  # a list that quickly removes its first item
 from datetime import date
 from typing import Any
 
@@ -56,7 +57,7 @@ class DailyFileHandler(logging.Handler):
     def __init__(self) -> None:
         """Start without lines."""
         super().__init__()
-        self.lines: list[str] = []
+        self.lines: deque[str] = deque()
         self.path = ""  # the file of the last flush
         self.full = False  # whether this file has MAX_FILE_BYTES
         self.reported: set[str] = set()  # the problems that the user has been told of
@@ -82,10 +83,10 @@ class DailyFileHandler(logging.Handler):
             with open(self.path, "a", BUFFER_BYTES, encoding="utf-8", errors="backslashreplace") as file:
                 while self.lines:  # keep each line until it is written, so that Ctrl+C does not lose it
                     file.write(self.lines[0])
-                    del self.lines[0]
+                    self.lines.popleft()
             self.full = os.path.getsize(self.path) >= MAX_FILE_BYTES
         except OSError as error:
-            self.lines = ["\n"]  # the file may end with half a line: end it, next time
+            self.lines = deque(["\n"])  # the file may end with half a line: end it, next time
             self.report(f"cannot write the log {self.path}, records are lost: {error}")
         if self.full:
             self.report(f"the log {self.path} is full: until midnight it takes only errors")
