@@ -63,7 +63,7 @@ def process_response(message: Message) -> str:
     if "response" not in message:
         raise ProtocolError(f"'response' is missing, the keys are {repr(list(message))[:60]}")
     code = message["response"]
-    if type(code) is not int or code not in MEANINGS:  # a list cannot be looked up, and 200.0 == 200
+    if type(code) is not int or code not in MEANINGS:  # `in` alone fails for a list and accepts 200.0
         raise ProtocolError(f"'response' must be a number, one of JIM's codes, not {repr(code)[:20]}")
     text = message.get("alert") or message.get("error") or MEANINGS[code]
     LOG.debug("processed a response, code %d", code)
@@ -92,7 +92,7 @@ def take_message(data: bytes) -> tuple[Message | None, bytes]:
     data = data.lstrip(IGNORED)
     if data and not data.startswith(b"{"):
         raise ProtocolError(f"a message is a JSON object and cannot start with {data[:1]!r}")
-    try:  # most often, `data` is exactly one message; without this `try`, the result is the same, but slower
+    try:  # only for speed (you may skip these four lines): usually, `data` is exactly one message
         return parse_message(data), b""
     except ProtocolError:  # it is incomplete, or more follows, or it is invalid
         pass
@@ -106,10 +106,11 @@ def take_message(data: bytes) -> tuple[Message | None, bytes]:
 
 def find_end(data: bytes) -> int:
     """Return the length of the message at the start of `data`: 10 for b'{"a": "}"} {'; 0 if incomplete."""
-    depth = 0  # how many { are open; in UTF-8, no other character contains the byte of a {
+    depth = 0  # how many { are open
     in_string = False  # { and } in strings do not count
     escaped = False  # whether the character before was a backslash: then a " does not end the string
-    for length, char in enumerate(data.decode("latin-1"), start=1):  # latin-1 makes each byte a character
+    # latin-1 makes each byte a character. This is safe: in UTF-8, { } " \ are not part of other characters.
+    for length, char in enumerate(data.decode("latin-1"), start=1):
         if escaped:
             escaped = False
         elif char == "\\":
@@ -142,7 +143,7 @@ def parse_message(data: bytes) -> Message:
 def send_message(sock: socket.socket, message: Message) -> None:
     """Send `message`. Raises OSError if the connection fails."""
     text = json.dumps(message, ensure_ascii=False)  # "Ж" stays "Ж" and does not become \u0416
-    sock.sendall(text.encode("utf-8", "replace"))  # send "?" for what cannot be encoded, in a name
+    sock.sendall(text.encode("utf-8", "replace"))  # a broken character of the command line is sent as "?"
     LOG.debug("sent %s", text)
 
 

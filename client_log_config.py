@@ -32,12 +32,12 @@ class OneLineFormatter(logging.Formatter):
     """
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """Return the line of a record. Logging calls this; it has put the text into `record.message`."""
+        """Return the line of a record. Logging puts the text into `record.message`, and calls this."""
         record.message = escape(record.message)
         return super().formatMessage(record)
 
     def formatException(self, ei: Any) -> str:
-        """Return the traceback of the exception `ei`, indented, so that no line of it looks like a record."""
+        """Return the traceback in `ei` (exception info), indented, so that no line looks like a record."""
         lines = super().formatException(ei).splitlines()
         return "\n".join("    " + escape(line) for line in lines)
 
@@ -63,7 +63,7 @@ class LogFileHandler(logging.Handler):
 
 
 def configure_log(level: str = "DEBUG", verbose: bool = False) -> None:
-    """Log `level` (one of LEVELS) and above to the file, and INFO and above, or all, to the console."""
+    """Log `level` and above to the file; to the console the same, but DEBUG only if `verbose`."""
     close_log()  # in case it was called before
     LOG.setLevel(level)
     console = logging.StreamHandler()

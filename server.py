@@ -40,6 +40,9 @@ MAX_ACCEPTS = 200  # new clients in one go; then it is the turn of the others ag
 # the log and Python. Windows does not count files, but can watch only 512 sockets: 511 clients, the listener.
 OPEN_FILES = 511 + 20 if os.name == "nt" else os.sysconf("SC_OPEN_MAX")
 MAX_CLIENTS = sys.maxsize if OPEN_FILES == -1 else OPEN_FILES - 20
+SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl+C sends the first, the command `kill` the second
+# Whether Python goes on after this script: started with -i; IPython, which has a prompt (ps1); IDLE
+INTERACTIVE = sys.flags.interactive or hasattr(sys, "ps1") or "idlelib" in sys.modules
 
 Message = Dict[str, Any]  # a JSON object: its fields by name, with values of any type
 
@@ -120,7 +123,7 @@ def take_message(data: bytes) -> tuple[Message | None, bytes]:
     data = data.lstrip(IGNORED)
     if data and not data.startswith(b"{"):
         raise ProtocolError(f"a message is a JSON object and cannot start with {data[:1]!r}")
-    try:  # most often, `data` is exactly one message; without this `try`, the result is the same, but slower
+    try:  # only for speed (you may skip these four lines): usually, `data` is exactly one message
         return parse_message(data), b""
     except ProtocolError:  # it is incomplete, or more follows, or it is invalid
         pass
@@ -134,10 +137,11 @@ def take_message(data: bytes) -> tuple[Message | None, bytes]:
 
 def find_end(data: bytes) -> int:
     """Return the length of the message at the start of `data`: 10 for b'{"a": "}"} {'; 0 if incomplete."""
-    depth = 0  # how many { are open; in UTF-8, no other character contains the byte of a {
+    depth = 0  # how many { are open
     in_string = False  # { and } in strings do not count
     escaped = False  # whether the character before was a backslash: then a " does not end the string
-    for length, char in enumerate(data.decode("latin-1"), start=1):  # latin-1 makes each byte a character
+    # latin-1 makes each byte a character. This is safe: in UTF-8, { } " \ are not part of other characters.
+    for length, char in enumerate(data.decode("latin-1"), start=1):
         if escaped:
             escaped = False
         elif char == "\\":
@@ -192,7 +196,7 @@ def format_address(address: Any) -> str:
 
 def receive_message(client: Client) -> Message | None:
     """Return one message, or None if it is incomplete. Raises ProtocolError, ConnectionError, OSError."""
-    if client.received:  # first, what is left over; if this is no whole message, receive more
+    if client.received:  # the last `recv` may have brought two messages: first, take the second one
         message, client.received = take_message(client.received)
         if message is not None:
             return message
@@ -212,7 +216,7 @@ def receive_message(client: Client) -> Message | None:
 def send_message(client: Client, message: Message) -> None:
     """Send `message`. Raises BlockingIOError if the client does not read, OSError if the connection fails."""
     text = json.dumps(message, ensure_ascii=False)  # "Ж" stays "Ж" and does not become \u0416
-    client.sock.sendall(text.encode("utf-8"))  # raises if the system cannot store all of it
+    client.sock.sendall(text.encode("utf-8"))  # BlockingIOError: the system's buffer is full
     LOG.debug("sent to %s: %s", client.address, text)
 
 
@@ -220,12 +224,15 @@ def send_message(client: Client, message: Message) -> None:
 
 
 class Server:
-    """Serves clients. After an invalid presence, the conversation goes on; after anything worse, it ends."""
+    """Serves the clients of a listening socket.
+
+    A presence that is invalid gets 400, and the conversation goes on. Anything else gets 400, and it ends.
+    """
 
     def __init__(self, listener: socket.socket) -> None:
         """Prepare to accept clients from `listener`, which the caller has to close."""
         listener.setblocking(False)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)  # for connections: send immediately
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)  # connections inherit it: no delays
         self.listener = listener
         self.clients: set[Client] = set()
         self.pending: set[Client] = set()  # clients whose `received` may hold another message
@@ -253,16 +260,16 @@ class Server:
     def serve_once(self) -> None:
         """Give one turn to each client from whom something has come; wait at most CHECK_INTERVAL for that."""
         flush_log()  # the log collects lines: write them before waiting
-        turns = self.pending
-        self.pending = set()  # for the next time
-        timeout = 0 if turns else CHECK_INTERVAL  # 0: do not wait
-        for key, _ in self.selector.select(timeout):  # pairs, of which we need the first part
+        ready = self.pending  # the clients who get a turn
+        self.pending = set()
+        timeout = 0 if ready else CHECK_INTERVAL  # 0: do not wait
+        for key, _ in self.selector.select(timeout):  # `key.data` is what we gave to `register`
             if key.data is None:
                 self.accept_clients()
             else:
-                turns.add(key.data)
-        for client in turns:
-            if client in self.clients:  # it may have been dropped meanwhile
+                ready.add(key.data)
+        for client in ready:
+            if client in self.clients:  # `check_clients` has not dropped it since
                 self.serve_client(client)
         if monotonic() >= self.next_check:
             self.check_clients()
@@ -281,7 +288,7 @@ class Server:
                 self.clients.add(client)
                 LOG.debug("connected: %s", client.address)
                 self.serve_client(client)  # most clients send immediately
-        except BlockingIOError:  # as usual: nobody is waiting any more
+        except BlockingIOError:  # the usual end of this loop: nobody else is waiting
             pass
         except OSError as error:
             self.pause(str(error))
@@ -303,12 +310,12 @@ class Server:
         except ProtocolError as error:  # from `receive_message`
             LOG.warning("refused %s: %s", client.address, error)
             self.finish(client, create_error(400, str(error)))
-        except BlockingIOError:  # a kind of OSError, from `send_message`
+        except BlockingIOError:  # from `send_message`; of the three OSErrors here, the special ones come first
             LOG.warning("lost %s: it does not read its responses", client.address)
             self.drop(client)
-        except ConnectionError:  # another kind: the client has left
+        except ConnectionError:  # the client has left
             self.drop(client)
-        except OSError as error:  # all other kinds: the network has failed
+        except OSError as error:  # the network has failed
             LOG.warning("lost %s: %s", client.address, error)
             self.drop(client)
         except Exception:  # the server itself has failed
@@ -323,7 +330,7 @@ class Server:
         client.deadline = monotonic() + MESSAGE_TIMEOUT
         try:
             response = process_client_message(message)
-        except OSError as error:  # for example of a file; `serve_client` would think that it is the network's
+        except OSError as error:  # `serve_client` would take it for a failure of the network
             raise RuntimeError("cannot process a message") from error
         if response is None:  # a quit
             self.finish(client)
@@ -342,8 +349,8 @@ class Server:
         try:
             if last_response is not None:
                 send_message(client, last_response)
-            # SHUT_WR: send no more, but still receive. If we closed while bytes of the client are unread, the
-            # system would send a reset, and the client might lose our response.
+            # Do not close yet: if unread bytes remain, `close` cancels the connection, and the response may
+            # be lost. Only say that we send no more (SHUT_WR), and wait until the client closes.
             client.sock.shutdown(socket.SHUT_WR)
         except Exception:  # it has left, or the server fails again
             self.drop(client)
@@ -381,18 +388,18 @@ class Server:
 
 
 def open_listener(address: str, port: int) -> socket.socket:
-    """Return a socket that listens on `address` ("": on all). Raises OSError; others if it is malformed."""
+    """Return a socket that listens on `address` ("": on all). Raises OSError, TypeError, UnicodeError."""
     # `create_server` is `socket`, `bind` and `listen` in one call.
     if address in ("", "::") and socket.has_dualstack_ipv6():  # all addresses, both of IPv6 and IPv4
         return socket.create_server(("", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True)
     if ":" in address:  # an IPv6 address, such as ::1
         return socket.create_server((address, port), family=socket.AF_INET6, backlog=BACKLOG)
-    return socket.create_server((socket.gethostbyname(address), port), backlog=BACKLOG)  # it may be a name
+    return socket.create_server((socket.gethostbyname(address), port), backlog=BACKLOG)  # of a name or ""
 
 
 def describe_error(error: Exception, address: str, port: int) -> str:
     """Return one line for the user: why the server cannot listen, and what to do."""
-    if not isinstance(error, OSError):  # it is a TypeError or a UnicodeError
+    if not isinstance(error, OSError):  # TypeError and UnicodeError: it is malformed, for example "a..b"
         return f"{address} cannot be an address"
     if error.errno == errno.EADDRINUSE:  # `errno` has a name for each of the system's error numbers
         return f"port {port} is taken: stop the program that uses it, or choose another with -p"
@@ -443,22 +450,16 @@ def main(argv: list[str] | None = None) -> int:
         with listener:
             Server(listener).serve_forever()
     except KeyboardInterrupt:
+        if not INTERACTIVE:  # Python ends now: ignore a second signal, which would interrupt this
+            for each in SIGNALS:
+                signal.signal(each, signal.SIG_IGN)
         LOG.info("stopped")
     finally:
         close_log()
     return 0
 
 
-def stop(number: int, frame: Any) -> None:
-    """Stop the server at Ctrl+C or `kill`. Python passes two values, which are not needed here."""
-    goes_on = sys.flags.interactive or hasattr(sys, "ps1") or "idlelib" in sys.modules  # `python -i`, IDLE
-    if not goes_on:  # Python will end: ignore a second signal, which would interrupt `close`
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, stop)  # Ctrl+C
-    signal.signal(signal.SIGTERM, stop)  # the command `kill`
+    for each in SIGNALS:  # each raises KeyboardInterrupt
+        signal.signal(each, signal.default_int_handler)
     sys.exit(main())

@@ -37,12 +37,12 @@ class OneLineFormatter(logging.Formatter):
     """
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """Return the line of a record. Logging calls this; it has put the text into `record.message`."""
+        """Return the line of a record. Logging puts the text into `record.message`, and calls this."""
         record.message = escape(record.message)
         return super().formatMessage(record)
 
     def formatException(self, ei: Any) -> str:
-        """Return the traceback of the exception `ei`, indented, so that no line of it looks like a record."""
+        """Return the traceback in `ei` (exception info), indented, so that no line looks like a record."""
         lines = super().formatException(ei).splitlines()
         return "\n".join("    " + escape(line) for line in lines)
 
@@ -81,12 +81,12 @@ class DailyFileHandler(logging.Handler):
         try:
             os.makedirs(LOG_FOLDER, exist_ok=True)
             with open(self.path, "a", BUFFER_BYTES, encoding="utf-8", errors="backslashreplace") as file:
-                while self.lines:  # keep each line until it is written, so that Ctrl+C does not lose it
+                while self.lines:  # one by one: if Ctrl+C interrupts this, the others are still there
                     file.write(self.lines[0])
                     self.lines.popleft()
             self.full = os.path.getsize(self.path) >= MAX_FILE_BYTES
         except OSError as error:
-            self.lines = deque(["\n"])  # the file may end with half a line: end it, next time
+            self.lines = deque(["\n"])  # next time, begin with a new line: this one may be cut off
             self.report(f"cannot write the log {self.path}, records are lost: {error}")
         if self.full:
             self.report(f"the log {self.path} is full: until midnight it takes only errors")
@@ -98,7 +98,7 @@ class DailyFileHandler(logging.Handler):
         delete_old_files()
 
     def report(self, problem: str) -> None:
-        """Log a problem of the log itself, once. LOG.error calls `emit`, which only collects the line."""
+        """Log a problem of the log itself, once. LOG.error calls `emit`, but not `flush`: no endless loop."""
         if problem not in self.reported:
             self.reported.add(problem)
             LOG.error(problem)
@@ -134,7 +134,7 @@ def flush_log() -> None:
 
 
 def configure_log(level: str = "DEBUG", verbose: bool = False) -> None:
-    """Log `level` (one of LEVELS) and above to the file, and INFO and above, or all, to the console."""
+    """Log `level` and above to the file; to the console the same, but DEBUG only if `verbose`."""
     close_log()  # in case it was called before
     LOG.setLevel(level)
     console = logging.StreamHandler()
