@@ -310,7 +310,7 @@ class Server:
         except ProtocolError as error:  # from `receive_message`
             LOG.warning("refused %s: %s", client.address, error)
             self.finish(client, create_error(400, str(error)))
-        except BlockingIOError:  # from `send_message`; of the three OSErrors here, the special ones come first
+        except BlockingIOError:  # from `send_message`; of these three OSErrors, the special ones come first
             LOG.warning("lost %s: it does not read its responses", client.address)
             self.drop(client)
         except ConnectionError:  # the client has left
