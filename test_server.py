@@ -881,8 +881,8 @@ class Script(Case):
         socks[0].close()
         self.assertIn(b"200", socks[20].recv(10_000))  # the lines of earlier turns are written
         self.assertEqual(without_times(process.stderr.readline()), ["INFO Guest is here"])
-        self.assert_stops(process, signal.SIGTERM)
         self.assertIn(error, self.logged())
+        self.assert_stops(process, signal.SIGTERM)
 
     @unittest.skipIf(os.name == "nt", "only a process itself can press Ctrl+C there")
     def test_ctrl_c_works_in_an_interactive_python_that_goes_on(self):

@@ -22,11 +22,11 @@ from pathlib import Path
 PROJECT, COPY = Path(sys.argv[1]), Path(sys.argv[2]) / "messenger"
 TEXT = (PROJECT / "README.md").read_text("utf-8")
 KNOWN = r"""git clone|ipconfig|netstat -ano|lsof -i :7777|cd|py|python|python3|-P|-I|pickle|sleep|send|input()
-skipped|WinError 10054|WinError 10061|WinError 10048|Connection refused|Address already in use|b'1'|b'\x80'
-JSONDecodeError: Expecting value|JSONDecodeError: Extra data|a bytes-like object is required|b'\xff'|b'\x00'
+skipped|WinError 10054|WinError 10061|WinError 10048|Connection refused|Address already in use|b'7'|b'\x80'
+JSONDecodeError: Expecting value|JSONDecodeError: Extra data|b'\xff'|b'\x00'
 No module named 'client_log_config'|module 'socket' has no attribute 'has_dualstack_ipv6'|'create_server'
-cannot start with b'"'|str(message)|json.dumps(message)|.encode("utf-8")|Жанна is here|log/__init__.py
-Ran 0 tests|SO_REUSEADDR"""
+cannot start with b'"'|str(message)|json.dumps(message)|Жанна is here|log/__init__.py
+Ran 0 tests|SO_REUSEADDR|timed out|*.log|print()|b''"""
 RESPOND = """import json, sys; from server import *
 try: print(json.dumps(process_client_message(take_message(sys.argv[1].encode())[0])))
 except ProtocolError as error: print(json.dumps(create_error(400, str(error))))"""
