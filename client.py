@@ -63,7 +63,7 @@ def process_response(message: Message) -> str:
     if "response" not in message:
         raise ProtocolError(f"'response' is missing, the keys are {repr(list(message))[:60]}")
     code = message["response"]
-    if type(code) is not int or code not in MEANINGS:  # `in` alone fails for a list and accepts 200.0
+    if type(code) is not int or code not in MEANINGS:  # `in` raises TypeError for a list; 200.0 == 200
         raise ProtocolError(f"'response' must be a number, one of JIM's codes, not {repr(code)[:20]}")
     text = message.get("alert") or message.get("error") or MEANINGS[code]
     LOG.debug("processed a response, code %d", code)
@@ -89,10 +89,10 @@ def take_message(data: bytes) -> tuple[Message | None, bytes]:
 
     For example, b'{"a": 1} {"b' gives {"a": 1} and b'{"b'. Raises ProtocolError if the message is invalid.
     """
-    data = data.lstrip(IGNORED)
+    data = data.lstrip(IGNORED)  # remove any of these bytes, in any order
     if data and not data.startswith(b"{"):
         raise ProtocolError(f"a message is a JSON object and cannot start with {data[:1]!r}")
-    try:  # only for speed (you may skip these four lines): usually, `data` is exactly one message
+    try:  # only for speed: usually, `data` is exactly one message. If not, go on below
         return parse_message(data), b""
     except ProtocolError:  # it is incomplete, or more follows, or it is invalid
         pass
@@ -109,7 +109,7 @@ def find_end(data: bytes) -> int:
     depth = 0  # how many { are open
     in_string = False  # { and } in strings do not count
     escaped = False  # whether the character before was a backslash: then a " does not end the string
-    # latin-1 makes each byte a character. This is safe: in UTF-8, { } " \ are not part of other characters.
+    # latin-1 makes each byte a character. In UTF-8, all bytes of other characters are above those of { } " \.
     for length, char in enumerate(data.decode("latin-1"), start=1):
         if escaped:
             escaped = False
@@ -127,7 +127,7 @@ def find_end(data: bytes) -> int:
 
 
 def parse_message(data: bytes) -> Message:
-    """Return the object in `data`, which begins with {. Raises ProtocolError if it is not a valid message."""
+    """Return the message in `data`. Raises ProtocolError if this is invalid, or not exactly one message."""
     try:
         text = data.decode("utf-8")
         if len(text) > MAX_MESSAGE:
@@ -143,7 +143,7 @@ def parse_message(data: bytes) -> Message:
 def send_message(sock: socket.socket, message: Message) -> None:
     """Send `message`. Raises OSError if the connection fails."""
     text = json.dumps(message, ensure_ascii=False)  # "Ж" stays "Ж" and does not become \u0416
-    sock.sendall(text.encode("utf-8", "replace"))  # a broken character of the command line is sent as "?"
+    sock.sendall(text.encode("utf-8", "replace"))  # "?" for characters that the command line has garbled
     LOG.debug("sent %s", text)
 
 
@@ -176,7 +176,7 @@ def receive_piece(sock: socket.socket, deadline: float) -> bytes:
     while monotonic() < deadline:
         try:
             piece = sock.recv(RECEIVE_BYTES)
-        except socket.timeout:  # only this call's time is over: look at the clock and try again
+        except socket.timeout:  # only WAIT is over: look at the clock and try again
             continue
         LOG.debug("received %s", piece.decode("utf-8", "backslashreplace"))  # shows an invalid byte as \xff
         return piece
@@ -187,7 +187,7 @@ def receive_piece(sock: socket.socket, deadline: float) -> bytes:
 
 
 def exchange(address: str, port: int, message: Message) -> Message:
-    """Return the response of a server to `message`. Raises OSError, ProtocolError, UnicodeError."""
+    """Return the response. Raises OSError, ProtocolError, or UnicodeError if the address is malformed."""
     with socket.create_connection((address, port), TIMEOUT) as sock:  # makes a socket and connects it
         LOG.debug("connected to %s port %d", address, port)
         send_message(sock, message)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any
 
 LOG_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "log", "client.log")
 LINE_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"  # the logger has the name of its script
@@ -22,24 +21,20 @@ LOG.addHandler(logging.NullHandler())  # does nothing; but with no handler at al
 
 def escape(text: str) -> str:
     r"""Return `text` if it is printable, otherwise as `repr` shows it: a line break becomes \n."""
-    return text if text.isprintable() else repr(text)[1:-1]  # [1:-1] removes the quotes
+    if text.isprintable():
+        return text
+    return repr(text)[1:-1]  # [1:-1] removes the quotes
 
 
 class OneLineFormatter(logging.Formatter):
-    """Formats each record as one line, so that no name with a line break can forge a record.
+    """Formats each record as one line, so that no name with a line break can forge a record."""
 
-    A traceback follows in lines of its own.
-    """
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        """Return the line of a record. Logging puts the text into `record.message`, and calls this."""
-        record.message = escape(record.message)
-        return super().formatMessage(record)
-
-    def formatException(self, ei: Any) -> str:
-        """Return the traceback in `ei` (exception info), indented, so that no line looks like a record."""
-        lines = super().formatException(ei).splitlines()
-        return "\n".join("    " + escape(line) for line in lines)
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record. If it has a traceback, the lines of this follow, indented."""
+        record.msg = escape(record.getMessage())  # the message with its values
+        record.args = ()  # there are no other values
+        line, *traceback = super().format(record).split("\n")
+        return "\n    ".join([line, *map(escape, traceback)])
 
 
 class LogFileHandler(logging.Handler):
@@ -56,14 +51,14 @@ class LogFileHandler(logging.Handler):
             with open(LOG_FILE, "a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(line + "\n")
         except OSError as error:
-            LOG.removeHandler(self)  # first: otherwise LOG.error would call this method again, without end
+            LOG.removeHandler(self)  # LOG.error calls all handlers: this one would fail again, without end
             LOG.error("cannot write the log %s: %s", LOG_FILE, error)
         except Exception:  # a mistake in a call of LOG, for example the wrong number of values
-            self.handleError(record)  # logging shows where it is
+            self.handleError(record)  # shows a traceback on the console, and the program goes on
 
 
 def configure_log(level: str = "DEBUG", verbose: bool = False) -> None:
-    """Log `level` and above to the file; to the console the same, but DEBUG only if `verbose`."""
+    """Start the log. File: `level` and above. Console: the same, but DEBUG only if `verbose`."""
     close_log()  # in case it was called before
     LOG.setLevel(level)
     console = logging.StreamHandler()

@@ -40,7 +40,6 @@ MAX_ACCEPTS = 200  # new clients in one go; then it is the turn of the others ag
 # the log and Python. Windows does not count files, but can watch only 512 sockets: 511 clients, the listener.
 OPEN_FILES = 511 + 20 if os.name == "nt" else os.sysconf("SC_OPEN_MAX")
 MAX_CLIENTS = sys.maxsize if OPEN_FILES == -1 else OPEN_FILES - 20
-SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl+C sends the first, the command `kill` the second
 # Whether Python goes on after this script: started with -i; IPython, which has a prompt (ps1); IDLE
 INTERACTIVE = sys.flags.interactive or hasattr(sys, "ps1") or "idlelib" in sys.modules
 
@@ -120,10 +119,10 @@ def take_message(data: bytes) -> tuple[Message | None, bytes]:
 
     For example, b'{"a": 1} {"b' gives {"a": 1} and b'{"b'. Raises ProtocolError if the message is invalid.
     """
-    data = data.lstrip(IGNORED)
+    data = data.lstrip(IGNORED)  # remove any of these bytes, in any order
     if data and not data.startswith(b"{"):
         raise ProtocolError(f"a message is a JSON object and cannot start with {data[:1]!r}")
-    try:  # only for speed (you may skip these four lines): usually, `data` is exactly one message
+    try:  # only for speed: usually, `data` is exactly one message. If not, go on below
         return parse_message(data), b""
     except ProtocolError:  # it is incomplete, or more follows, or it is invalid
         pass
@@ -140,7 +139,7 @@ def find_end(data: bytes) -> int:
     depth = 0  # how many { are open
     in_string = False  # { and } in strings do not count
     escaped = False  # whether the character before was a backslash: then a " does not end the string
-    # latin-1 makes each byte a character. This is safe: in UTF-8, { } " \ are not part of other characters.
+    # latin-1 makes each byte a character. In UTF-8, all bytes of other characters are above those of { } " \.
     for length, char in enumerate(data.decode("latin-1"), start=1):
         if escaped:
             escaped = False
@@ -158,7 +157,7 @@ def find_end(data: bytes) -> int:
 
 
 def parse_message(data: bytes) -> Message:
-    """Return the object in `data`, which begins with {. Raises ProtocolError if it is not a valid message."""
+    """Return the message in `data`. Raises ProtocolError if this is invalid, or not exactly one message."""
     try:
         text = data.decode("utf-8")
         if len(text) > MAX_MESSAGE:
@@ -196,7 +195,7 @@ def format_address(address: Any) -> str:
 
 def receive_message(client: Client) -> Message | None:
     """Return one message, or None if it is incomplete. Raises ProtocolError, ConnectionError, OSError."""
-    if client.received:  # the last `recv` may have brought two messages: first, take the second one
+    if client.received:  # the last `recv` may have brought two messages: then this is the second one
         message, client.received = take_message(client.received)
         if message is not None:
             return message
@@ -214,9 +213,12 @@ def receive_message(client: Client) -> Message | None:
 
 
 def send_message(client: Client, message: Message) -> None:
-    """Send `message`. Raises BlockingIOError if the client does not read, OSError if the connection fails."""
+    """Send `message`. Raises OSError if the connection fails, or if the client does not read."""
     text = json.dumps(message, ensure_ascii=False)  # "Ж" stays "Ж" and does not become \u0416
-    client.sock.sendall(text.encode("utf-8"))  # BlockingIOError: the system's buffer is full
+    try:
+        client.sock.sendall(text.encode("utf-8"))
+    except BlockingIOError as error:  # the system's buffer is full; a part of the text may be in it
+        raise OSError("it does not read its responses") from error
     LOG.debug("sent to %s: %s", client.address, text)
 
 
@@ -226,13 +228,13 @@ def send_message(client: Client, message: Message) -> None:
 class Server:
     """Serves the clients of a listening socket.
 
-    A presence that is invalid gets 400, and the conversation goes on. Anything else gets 400, and it ends.
+    An object with a fault gets 400, and the conversation goes on. Anything else gets 400, and it ends.
     """
 
     def __init__(self, listener: socket.socket) -> None:
         """Prepare to accept clients from `listener`, which the caller has to close."""
         listener.setblocking(False)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)  # connections inherit it: no delays
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)  # for all clients: send immediately
         self.listener = listener
         self.clients: set[Client] = set()
         self.pending: set[Client] = set()  # clients whose `received` may hold another message
@@ -261,7 +263,7 @@ class Server:
         """Give one turn to each client from whom something has come; wait at most CHECK_INTERVAL for that."""
         flush_log()  # the log collects lines: write them before waiting
         ready = self.pending  # the clients who get a turn
-        self.pending = set()
+        self.pending = set()  # those who get another one, next time
         timeout = 0 if ready else CHECK_INTERVAL  # 0: do not wait
         for key, _ in self.selector.select(timeout):  # `key.data` is what we gave to `register`
             if key.data is None:
@@ -269,7 +271,7 @@ class Server:
             else:
                 ready.add(key.data)
         for client in ready:
-            if client in self.clients:  # `check_clients` has not dropped it since
+            if client in self.clients:  # `check_clients` may have dropped it since
                 self.serve_client(client)
         if monotonic() >= self.next_check:
             self.check_clients()
@@ -310,12 +312,9 @@ class Server:
         except ProtocolError as error:  # from `receive_message`
             LOG.warning("refused %s: %s", client.address, error)
             self.finish(client, create_error(400, str(error)))
-        except BlockingIOError:  # from `send_message`; of these three OSErrors, the special ones come first
-            LOG.warning("lost %s: it does not read its responses", client.address)
+        except ConnectionError:  # the client has left (this is a kind of OSError, so it must come first)
             self.drop(client)
-        except ConnectionError:  # the client has left
-            self.drop(client)
-        except OSError as error:  # the network has failed
+        except OSError as error:  # the network has failed, or the client does not read
             LOG.warning("lost %s: %s", client.address, error)
             self.drop(client)
         except Exception:  # the server itself has failed
@@ -349,8 +348,8 @@ class Server:
         try:
             if last_response is not None:
                 send_message(client, last_response)
-            # Do not close yet: if unread bytes remain, `close` cancels the connection, and the response may
-            # be lost. Only say that we send no more (SHUT_WR), and wait until the client closes.
+            # TCP has two directions. End ours: the client reads the response, then the end, and closes. If we
+            # closed while bytes from it are unread, the system would cancel everything, also our response.
             client.sock.shutdown(socket.SHUT_WR)
         except Exception:  # it has left, or the server fails again
             self.drop(client)
@@ -390,11 +389,12 @@ class Server:
 def open_listener(address: str, port: int) -> socket.socket:
     """Return a socket that listens on `address` ("": on all). Raises OSError, TypeError, UnicodeError."""
     # `create_server` is `socket`, `bind` and `listen` in one call.
-    if address in ("", "::") and socket.has_dualstack_ipv6():  # all addresses, both of IPv6 and IPv4
+    if address in ("", "::") and socket.has_dualstack_ipv6():  # all addresses, of IPv6 and of IPv4
         return socket.create_server(("", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True)
-    if ":" in address:  # an IPv6 address, such as ::1
+    if ":" in address:  # an address of IPv6
         return socket.create_server((address, port), family=socket.AF_INET6, backlog=BACKLOG)
-    return socket.create_server((socket.gethostbyname(address), port), backlog=BACKLOG)  # of a name or ""
+    address = socket.gethostbyname(address)  # of a name; "" becomes 0.0.0.0, all addresses of IPv4
+    return socket.create_server((address, port), backlog=BACKLOG)
 
 
 def describe_error(error: Exception, address: str, port: int) -> str:
@@ -403,7 +403,7 @@ def describe_error(error: Exception, address: str, port: int) -> str:
         return f"{address} cannot be an address"
     if error.errno == errno.EADDRINUSE:  # `errno` has a name for each of the system's error numbers
         return f"port {port} is taken: stop the program that uses it, or choose another with -p"
-    if address and error.errno in (errno.EADDRNOTAVAIL, socket.EAI_NONAME):  # EAI_NONAME: no such name
+    if error.errno == errno.EADDRNOTAVAIL and address:  # without -a, this advice would make no sense
         return f"{address} is not an address of this machine: omit -a to listen on all of them"
     if error.errno == errno.EACCES:  # the port is below 1024, or Windows keeps it for another program
         return f"the system does not allow port {port}: choose another, for example with -p 8888"
@@ -433,7 +433,7 @@ def start_listening(arguments: argparse.Namespace) -> socket.socket | None:
     except (OSError, TypeError, UnicodeError) as error:
         LOG.error(describe_error(error, arguments.addr, arguments.port))
         return None
-    address, port = listener.getsockname()[:2]  # the first two parts: of IPv6, there are four
+    address, port = listener.getsockname()[:2]  # where it really listens; with IPv6, two more values follow
     where = "all addresses" if arguments.addr in ("", "::") else address
     LOG.info("listening on %s port %d, stop with Ctrl+C", where, port)
     return listener
@@ -450,9 +450,9 @@ def main(argv: list[str] | None = None) -> int:
         with listener:
             Server(listener).serve_forever()
     except KeyboardInterrupt:
-        if not INTERACTIVE:  # Python ends now: ignore a second signal, which would interrupt this
-            for each in SIGNALS:
-                signal.signal(each, signal.SIG_IGN)
+        if not INTERACTIVE:  # Python ends now: a second signal must not interrupt the end of the log
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         LOG.info("stopped")
     finally:
         close_log()
@@ -460,6 +460,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    for each in SIGNALS:  # each raises KeyboardInterrupt
-        signal.signal(each, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Ctrl+C raises KeyboardInterrupt
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so does the command `kill`
     sys.exit(main())

@@ -11,7 +11,6 @@ import logging
 import os
 from collections import deque  # a list that quickly removes its first item
 from datetime import date
-from typing import Any
 
 LOG_FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "log")
 LINE_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"  # the logger has the name of its script
@@ -27,24 +26,20 @@ LOG.addHandler(logging.NullHandler())  # does nothing; but with no handler at al
 
 def escape(text: str) -> str:
     r"""Return `text` if it is printable, otherwise as `repr` shows it: a line break becomes \n."""
-    return text if text.isprintable() else repr(text)[1:-1]  # [1:-1] removes the quotes
+    if text.isprintable():
+        return text
+    return repr(text)[1:-1]  # [1:-1] removes the quotes
 
 
 class OneLineFormatter(logging.Formatter):
-    """Formats each record as one line, so that no name with a line break can forge a record.
+    """Formats each record as one line, so that no name with a line break can forge a record."""
 
-    A traceback follows in lines of its own.
-    """
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        """Return the line of a record. Logging puts the text into `record.message`, and calls this."""
-        record.message = escape(record.message)
-        return super().formatMessage(record)
-
-    def formatException(self, ei: Any) -> str:
-        """Return the traceback in `ei` (exception info), indented, so that no line looks like a record."""
-        lines = super().formatException(ei).splitlines()
-        return "\n".join("    " + escape(line) for line in lines)
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record. If it has a traceback, the lines of this follow, indented."""
+        record.msg = escape(record.getMessage())  # the message with its values
+        record.args = ()  # there are no other values
+        line, *traceback = super().format(record).split("\n")
+        return "\n    ".join([line, *map(escape, traceback)])
 
 
 class DailyFileHandler(logging.Handler):
@@ -70,7 +65,7 @@ class DailyFileHandler(logging.Handler):
         try:
             self.lines.append(self.format(record) + "\n")
         except Exception:  # a mistake in a call of LOG, for example the wrong number of values
-            self.handleError(record)  # logging shows where it is
+            self.handleError(record)  # shows a traceback on the console, and the program goes on
 
     def flush(self) -> None:
         """Append the lines to today's file. If that fails, they are lost, and an ERROR says why."""
@@ -86,7 +81,7 @@ class DailyFileHandler(logging.Handler):
                     self.lines.popleft()
             self.full = os.path.getsize(self.path) >= MAX_FILE_BYTES
         except OSError as error:
-            self.lines = deque(["\n"])  # next time, begin with a new line: this one may be cut off
+            self.lines = deque(["\n"])  # the file may end with half a line: next time, first end it
             self.report(f"cannot write the log {self.path}, records are lost: {error}")
         if self.full:
             self.report(f"the log {self.path} is full: until midnight it takes only errors")
@@ -134,7 +129,7 @@ def flush_log() -> None:
 
 
 def configure_log(level: str = "DEBUG", verbose: bool = False) -> None:
-    """Log `level` and above to the file; to the console the same, but DEBUG only if `verbose`."""
+    """Start the log. File: `level` and above. Console: the same, but DEBUG only if `verbose`."""
     close_log()  # in case it was called before
     LOG.setLevel(level)
     console = logging.StreamHandler()

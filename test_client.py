@@ -68,8 +68,8 @@ class ProcessResponse(unittest.TestCase):
             with contextlib.suppress(ProtocolError):
                 texts[code] = client.process_response({"response": code, "error": ""})
         meanings = {
-            100: "OK", 101: "OK", 200: "OK", 201: "OK", 202: "OK", 400: "wrong request or JSON",
-            401: "not authorised", 402: "wrong login or password", 403: "blocked", 404: "no such user or chat",
+            **dict.fromkeys((100, 101, 200, 201, 202), "OK"), 400: "wrong request or JSON", 403: "blocked",
+            401: "not authorised", 402: "wrong login or password", 404: "no such user or chat",
             409: "already connected", 410: "offline", 500: "server error",
         }  # fmt: skip
         self.assertEqual(texts, {code: f"{code} : {meaning}" for code, meaning in meanings.items()})

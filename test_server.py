@@ -506,7 +506,6 @@ class DescribeError(unittest.TestCase):
         for error, text in (
             (errno.EADDRINUSE, "port 80 is taken: stop the program that uses it, or choose another with -p"),
             (errno.EADDRNOTAVAIL, "x is not an address of this machine: omit -a to listen on all of them"),
-            (socket.EAI_NONAME, "x is not an address of this machine: omit -a to listen on all of them"),
             (errno.EACCES, "the system does not allow port 80: choose another, for example with -p 8888"),
         ):
             self.assertEqual(server.describe_error(OSError(error, "no"), "x", 80), text)
