@@ -63,7 +63,7 @@ def process_response(message: Message) -> str:
     if "response" not in message:
         raise ProtocolError(f"'response' is missing, the keys are {repr(list(message))[:60]}")
     code = message["response"]
-    if type(code) is not int or code not in MEANINGS:  # `in` raises TypeError for a list; 200.0 == 200
+    if type(code) is not int or code not in MEANINGS:  # `in` alone: TypeError for a list, True for 200.0
         raise ProtocolError(f"'response' must be a number, one of JIM's codes, not {repr(code)[:20]}")
     text = message.get("alert") or message.get("error") or MEANINGS[code]
     LOG.debug("processed a response, code %d", code)

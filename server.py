@@ -228,7 +228,7 @@ def send_message(client: Client, message: Message) -> None:
 class Server:
     """Serves the clients of a listening socket.
 
-    An object with a fault gets 400, and the conversation goes on. Anything else gets 400, and it ends.
+    A message with a faulty field gets 400, and the conversation goes on. Bytes that are no message end it.
     """
 
     def __init__(self, listener: socket.socket) -> None:
