@@ -228,7 +228,7 @@ def send_message(client: Client, message: Message) -> None:
 class Server:
     """Serves the clients of a listening socket.
 
-    A message with a faulty field gets 400, and the conversation goes on. Bytes that are no message end it.
+    A message with a faulty field gets 400, and the conversation goes on. Other bytes get 400 and end it.
     """
 
     def __init__(self, listener: socket.socket) -> None:
