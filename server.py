@@ -32,7 +32,6 @@ MAX_BYTES = 4 * MAX_MESSAGE  # in UTF-8, a character takes at most 4 bytes
 MESSAGE_TIMEOUT = 60  # seconds a client has for each message: enough to type one by hand
 CLOSING_TIMEOUT = 2  # seconds a client has to close the connection after its last response
 CHECK_INTERVAL = 1  # seconds between two checks whether a client has taken too long
-PAUSE = 0.001  # seconds that the server sleeps if it cannot accept a client
 REPORT_INTERVAL = 60  # seconds between two reports that it cannot accept a client
 BACKLOG = 1024  # connections that may wait to be accepted
 MAX_ACCEPTS = 200  # new clients in one go; then it is the turn of the others again
@@ -40,8 +39,6 @@ MAX_ACCEPTS = 200  # new clients in one go; then it is the turn of the others ag
 # the log and Python. Windows does not count files, but can watch only 512 sockets: 511 clients, the listener.
 OPEN_FILES = 511 + 20 if os.name == "nt" else os.sysconf("SC_OPEN_MAX")
 MAX_CLIENTS = sys.maxsize if OPEN_FILES == -1 else OPEN_FILES - 20
-# Whether Python goes on after this script: started with -i; IPython, which has a prompt (ps1); IDLE
-INTERACTIVE = sys.flags.interactive or hasattr(sys, "ps1") or "idlelib" in sys.modules
 
 Message = Dict[str, Any]  # a JSON object: its fields by name, with values of any type
 
@@ -300,7 +297,7 @@ class Server:
         if monotonic() >= self.next_report:
             self.next_report = monotonic() + REPORT_INTERVAL
             LOG.error("cannot accept a client, %d are connected: %s", len(self.clients), reason)
-        sleep(PAUSE)  # otherwise, `select` would report the client without end, and use a whole processor
+        sleep(0.001)  # otherwise, `select` would report the client without end, and use a whole processor
 
     def serve_client(self, client: Client) -> None:
         """Give a client its turn. An error ends here and affects no other client."""
@@ -388,13 +385,12 @@ class Server:
 
 def open_listener(address: str, port: int) -> socket.socket:
     """Return a socket that listens on `address` ("": on all). Raises OSError, TypeError, UnicodeError."""
-    # `create_server` is `socket`, `bind` and `listen` in one call.
     if address in ("", "::") and socket.has_dualstack_ipv6():  # all addresses, of IPv6 and of IPv4
         return socket.create_server(("", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True)
     if ":" in address:  # an address of IPv6
         return socket.create_server((address, port), family=socket.AF_INET6, backlog=BACKLOG)
     address = socket.gethostbyname(address)  # of a name; "" becomes 0.0.0.0, all addresses of IPv4
-    return socket.create_server((address, port), backlog=BACKLOG)
+    return socket.create_server((address, port), backlog=BACKLOG)  # `socket`, `bind`, `listen` in one call
 
 
 def describe_error(error: Exception, address: str, port: int) -> str:
@@ -450,16 +446,20 @@ def main(argv: list[str] | None = None) -> int:
         with listener:
             Server(listener).serve_forever()
     except KeyboardInterrupt:
-        if not INTERACTIVE:  # Python ends now: a second signal must not interrupt the end of the log
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         LOG.info("stopped")
     finally:
         close_log()
     return 0
 
 
+def stop(number: int, _frame: Any) -> None:
+    """Raise KeyboardInterrupt at Ctrl+C or `kill`. If Python ends then, no second signal interrupts it."""
+    if not (sys.flags.interactive or hasattr(sys, "ps1") or "idlelib" in sys.modules):  # -i, IPython, IDLE
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # Ctrl+C raises KeyboardInterrupt
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so does the command `kill`
+    signal.signal(signal.SIGINT, stop)  # from now on, Ctrl+C calls `stop`
+    signal.signal(signal.SIGTERM, stop)  # so does the command `kill`
     sys.exit(main())
