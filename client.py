@@ -164,7 +164,7 @@ def receive_response(sock: socket.socket) -> Message:
                 raise ConnectionError("the server has closed the connection")
             data += piece
         elif "action" in message and "response" not in message:  # a request, such as JIM's "probe"
-            LOG.info("skipped a message that is no response: %s", message)
+            LOG.info("skipped a message that is not a response: %s", message)
         else:
             return message
     raise ProtocolError(f"there is no response in {MAX_STEPS} steps")
@@ -224,7 +224,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--log-level", choices=LEVELS, default="DEBUG", help="lowest level that is logged")
     arguments = parser.parse_args(argv)
     if arguments.addr.isdigit():
-        parser.error(f"{arguments.addr} is no address: give the address first, then the port")
+        parser.error(f"{arguments.addr} is not an address: give the address first, then the port")
     if not 1 <= arguments.port <= MAX_PORT:
         parser.error(f"a port is a number from 1 to {MAX_PORT}, not {arguments.port}")
     if not 1 <= len(arguments.name) <= MAX_NAME:

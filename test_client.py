@@ -311,7 +311,7 @@ class ParseArgs(unittest.TestCase):
             (["::1", "65536"], "a port is a number from 1 to 65535, not 65536"),
             (["::1", "-n", ""], "a name has 1 to 25 characters, not 0"),
             (["::1", "-n", "x" * 26], "a name has 1 to 25 characters, not 26"),
-            (["7777"], "7777 is no address: give the address first, then the port"),
+            (["7777"], "7777 is not an address: give the address first, then the port"),
         ):
             with self.subTest(argv=argv), contextlib.redirect_stderr(io.StringIO()) as stderr:
                 with self.assertRaisesRegex(SystemExit, "^2$"):
